@@ -1,0 +1,32 @@
+"""Facts about backends: TOML files and the frozen type they parse into. The only file of this room that reads."""
+
+import tomllib
+from pathlib import Path
+
+from .schema import TASKS, BadProfile, Engine, Profile, Source, parse
+
+__all__ = ["TASKS", "BadProfile", "Engine", "Profile", "Source", "load", "names", "parse"]
+
+_HERE = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The names of the profiles that ship with the package, sorted."""
+    return sorted(path.stem for path in _HERE.glob("*.toml"))
+
+
+def load(name_or_path: str | Path) -> Profile:
+    """Load a shipped profile by its name, or any profile by its path. Raises BadProfile."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = _HERE / f"{name_or_path}.toml"
+        if not path.is_file():
+            raise BadProfile(f"profile {str(name_or_path)!r} is not shipped and is not a path to a .toml file; " + _have())
+    try:
+        return parse(tomllib.loads(path.read_text(encoding="utf-8")), name=path.stem)
+    except (OSError, tomllib.TOMLDecodeError, BadProfile) as error:
+        raise BadProfile(f"{path.name}: {error}") from error
+
+
+def _have() -> str:
+    return "shipped: " + ", ".join(names())

@@ -1,0 +1,1 @@
+"""The hands: sockets, files, processes. Nothing clever."""
