@@ -6,6 +6,7 @@ and the last one is Shed. Functions over these arrays take a leading axis of wor
 request and a simulator that runs many fleets in lockstep.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -14,7 +15,23 @@ from numpy.typing import NDArray
 
 from bestserve.profiles.schema import TASKS, Profile
 
-__all__ = ["TASKS", "Action", "Ask", "Backend", "Budget", "Decision", "Ending", "FleetView", "Length", "Load", "Outcome", "SLO"]
+__all__ = [
+    "SLO",
+    "TASKS",
+    "Action",
+    "Ask",
+    "Backend",
+    "Budget",
+    "Constants",
+    "Decision",
+    "Ending",
+    "FleetView",
+    "Floats",
+    "Length",
+    "Load",
+    "Mask",
+    "Outcome",
+]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -93,12 +110,68 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Constants:
+    """The profiles of a fleet as columns, (B,) each, in the order of its backends. See `profiles.schema.Engine` for the units."""
+
+    prefill_rate: Floats
+    prefill_fixed: Floats
+    step_fixed: Floats
+    step_per_seq: Floats
+    step_per_kv: Floats
+    max_running: Floats
+    kv_capacity: Floats
+    context: Floats
+    usd_per_s: Floats  # 0 where the profile has no price
+    quality: Floats  # (B, T) over TASKS
+
+    @classmethod
+    def of(cls, backends: tuple[Backend, ...]) -> "Constants":
+        """Gather the columns of some backends."""
+        profiles = [backend.profile for backend in backends]
+        engines = [profile.engine for profile in profiles]
+
+        def column(values: Iterable[float]) -> Floats:
+            return np.array(list(values), dtype=np.float64)
+
+        return cls(
+            prefill_rate=column(e.prefill_tokens_per_s for e in engines),
+            prefill_fixed=column(e.prefill_fixed_s for e in engines),
+            step_fixed=column(e.step_fixed_s for e in engines),
+            step_per_seq=column(e.step_per_seq_s for e in engines),
+            step_per_kv=column(e.step_per_kv_token_s for e in engines),
+            max_running=column(e.max_running for e in engines),
+            kv_capacity=column(e.kv_tokens for e in engines),
+            context=column(e.context for e in engines),
+            usd_per_s=column((p.usd_per_hour or 0.0) / 3600 for p in profiles),
+            quality=np.array([[p.quality[task] for task in TASKS] for p in profiles]).reshape(len(profiles), len(TASKS)),
+        )
+
+    def with_limits(self, column: int, max_running: int | None, kv_tokens: int | None) -> "Constants":
+        """The same with what one backend says of its own limits; itself where nothing changes."""
+        limits = {"max_running": max_running, "kv_capacity": kv_tokens}
+        changed = {
+            name: _at(getattr(self, name), column, value)
+            for name, value in limits.items()
+            if value and getattr(self, name)[column] != value
+        }
+        return replace(self, **changed) if changed else self
+
+
+def _at(values: Floats, column: int, value: float) -> Floats:
+    copy = values.copy()
+    copy[column] = value
+    return copy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FleetView:
     """A frozen picture of the Fleet at one instant. Arrays have shape (B,) and are never written to."""
 
     now: float
     backends: tuple[Backend, ...]
+    constants: Constants
     usable: Mask  # health and circuit let a request through
+    held: Mask  # its queue was full a moment ago: asked only when nobody else can
     in_flight: Floats  # requests: ours, and what the backend has beyond ours
     prefill_tokens: Floats  # prompt tokens begun that have not brought a first token yet
     decode_tokens: Floats  # tokens still expected from requests in flight
@@ -120,7 +193,7 @@ class Action:
     """One (backend, budget) pair, or Shed when `backend` is None."""
 
     backend: str | None
-    budget: Budget = Budget()  # noqa: RUF009  a frozen value
+    budget: Budget = Budget()
 
     @property
     def shed(self) -> bool:
