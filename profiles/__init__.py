@@ -24,7 +24,7 @@ def load(name_or_path: str | Path) -> Profile:
             raise BadProfile(f"profile {str(name_or_path)!r} is not shipped and is not a path to a .toml file; " + _have())
     try:
         return parse(tomllib.loads(path.read_text(encoding="utf-8")), name=path.stem)
-    except (OSError, tomllib.TOMLDecodeError, BadProfile) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, BadProfile) as error:
         raise BadProfile(f"{path.name}: {error}") from error
 
 

@@ -11,7 +11,7 @@ frozen dataclasses and the provenance beside them in `Profile.sources`, keyed by
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any
 
 TASKS = ("code", "math", "qa", "extract", "summ", "rewrite", "translate", "write", "classify", "chat")
 """What kind of work a prompt is. The order is the order of every vector over tasks."""
@@ -79,7 +79,6 @@ class Profile:
     sources: Mapping[str, Source] = field(default_factory=dict, hash=False)
 
 
-_T = TypeVar("_T")
 _TOP = ("schema", "name", "model", "params_b", "gpu", "n_gpus", "usd_per_hour", "capabilities", "engine", "quality")
 
 
@@ -94,9 +93,9 @@ def parse(mapping: Mapping[str, Any], *, name: str | None = None) -> Profile:
         model=_text(mapping, "model"),
         params_b=_positive(mapping, "params_b", "", sources),
         gpu=_text(mapping, "gpu"),
-        n_gpus=int(_positive(mapping, "n_gpus", "", sources)),
+        n_gpus=_whole("n_gpus", _positive(mapping, "n_gpus", "", sources)),
         usd_per_hour=_number(mapping, "usd_per_hour", "", sources) if "usd_per_hour" in mapping else None,
-        capabilities=frozenset(mapping.get("capabilities", ())),
+        capabilities=_texts(mapping, "capabilities"),
         engine=_engine(_table(mapping, "engine"), sources),
         quality=_quality(_table(mapping, "quality"), sources),
         sources=sources,
@@ -111,9 +110,9 @@ def _engine(table: Mapping[str, Any], sources: dict[str, Source]) -> Engine:
         if name == "max_queued" and name not in table:
             continue
         value = _number(table, name, "engine.", sources)
-        values[name] = int(value) if name in _WHOLE else value
         if name in _STRICT and value <= 0:
             raise BadProfile(f"engine.{name}: must be greater than 0, is {value}")
+        values[name] = _whole(f"engine.{name}", value) if name in _WHOLE else value
     return Engine(**values)
 
 
@@ -151,6 +150,20 @@ def _text(mapping: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def _texts(mapping: Mapping[str, Any], key: str) -> frozenset[str]:
+    """A list of texts; a bare text is refused, for its letters would pass as a list."""
+    value = mapping.get(key, [])
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
+        raise BadProfile(f"{key}: must be a list of texts, is {value!r}")
+    return frozenset(value)
+
+
+def _whole(path: str, value: float) -> int:
+    if not value.is_integer():
+        raise BadProfile(f"{path}: must be a whole number, is {value}")
+    return int(value)
+
+
 def _positive(mapping: Mapping[str, Any], key: str, prefix: str, sources: dict[str, Source]) -> float:
     value = _number(mapping, key, prefix, sources)
     if value <= 0:
@@ -167,6 +180,10 @@ def _number(mapping: Mapping[str, Any], key: str, prefix: str, sources: dict[str
     if isinstance(raw, Mapping):
         sources[path] = _source(raw, path)
         raw = raw["value"]
+    return _at_least_0(raw, path)
+
+
+def _at_least_0(raw: object, path: str) -> float:
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not 0 <= raw < float("inf"):
         raise BadProfile(f"{path}: must be a number of at least 0, is {raw!r}")
     return float(raw)
@@ -178,5 +195,8 @@ def _source(raw: Mapping[str, Any], path: str) -> Source:
         raise BadProfile(f"{path}.value: is missing")
     if raw.get("how") not in HOWS:
         raise BadProfile(f"{path}.how: must be one of {', '.join(HOWS)}, is {raw.get('how')!r}")
-    error = raw.get("error")
-    return Source(source=_text(raw, "source"), how=raw["how"], error=None if error is None else float(error))
+    source = raw.get("source")
+    if not isinstance(source, str) or not source:
+        raise BadProfile(f"{path}.source: must be a text that is not empty")
+    error = _at_least_0(raw["error"], path + ".error") if "error" in raw else None
+    return Source(source=source, how=raw["how"], error=error)
