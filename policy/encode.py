@@ -121,8 +121,10 @@ def admitted(ask: Ask, view: FleetView) -> Mask:
 def fits(ask: Ask, view: FleetView, caps: Floats) -> Mask:
     """Where prompt and answer surely do not overflow the context, by an estimate of the prompt that may be twice too large, (B, K)."""
     answer = np.where(np.isinf(caps), 1.0, caps)
-    room: Mask = SURE_SHARE * ask.prompt_tokens + answer <= view.constants.context[:, None]
-    return room
+    distinct = np.array([cap not in caps[:k] for k, cap in enumerate(caps)])  # a budget above the client's ceiling is the ceiling
+    room = SURE_SHARE * ask.prompt_tokens + answer <= view.constants.context[:, None]
+    result: Mask = room & distinct
+    return result
 
 
 def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats]:

@@ -76,6 +76,7 @@ class Backend:
     model: str
     profile: Profile = field(compare=False)
     capabilities: frozenset[str] = frozenset()
+    max_in_flight: int | None = None  # requests at it at once, where the operator sets a limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ class CircuitState(StrEnum):
 
 @dataclass(slots=True)
 class _Circuit:
-    failures: int = 0
+    failures: int = 0  # requests in a row
+    misses: int = 0  # probes in a row
     open_until: float = -math.inf
     open_s: float = 0.0
     opened: bool = False
@@ -143,6 +144,15 @@ class Fleet:
         """In the order of every array over backends."""
         return self._order
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The backends' names, in the same order."""
+        return tuple(self._column)
+
+    def backend(self, name: str) -> Backend:
+        """One backend. Raises KeyError for an unknown name."""
+        return self._entries[name].backend
+
     # --- what the world tells us ---
 
     def observe(self, name: str, load: Load, now: float) -> None:
@@ -163,13 +173,14 @@ class Fleet:
         entry = self._entries.get(name)
         if entry is None:
             return
-        entry.ready = ready
+        entry.ready, circuit = ready, entry.circuit
         if not ready:
-            self._failed(entry.circuit, now)
-        elif entry.circuit.opened:
-            entry.circuit.open_until = min(entry.circuit.open_until, now)
-        else:
-            entry.circuit.failures = 0
+            circuit.misses += 1
+            self._judge(circuit, now)
+            return
+        if circuit.opened and circuit.misses:
+            circuit.open_until = min(circuit.open_until, now)
+        circuit.misses = 0
 
     def siblings(self, sums: Floats) -> None:
         """Take the books of the other worker processes, (4, B): requests, prefill, decode and context tokens."""
@@ -234,7 +245,8 @@ class Fleet:
             ages[i] = age = now - entry.load_at
             if entry.foreign[0]:
                 books[:, i] += entry.foreign * math.exp(-age / FADE_S)
-            usable[i] = entry.circuit.lets_through(now)
+            most = entry.backend.max_in_flight
+            usable[i] = entry.circuit.lets_through(now) and (most is None or books[_IN_FLIGHT, i] < most)
             held[i] = now < entry.held_until
         return FleetView(
             now=now,
@@ -307,17 +319,18 @@ class Fleet:
                 if ticket.trial:  # it answered, if only to say no
                     entry.circuit = _Circuit()
             case Ending.REFUSED | Ending.BROKE:
-                self._failed(entry.circuit, now)
+                entry.circuit.failures += 1
+                self._judge(entry.circuit, now)
             case _:
                 pass
 
-    def _failed(self, circuit: _Circuit, now: float) -> None:
-        circuit.failures += 1
+    def _judge(self, circuit: _Circuit, now: float) -> None:
+        """After a failure: open the circuit, or open it again for longer when the trial failed."""
         if circuit.opened:
             if now >= circuit.open_until:
                 circuit.open_s = min(2 * circuit.open_s, MOST_OPEN_S)
                 circuit.open_until = now + circuit.open_s
-        elif circuit.failures >= self.rules.failures:
+        elif max(circuit.failures, circuit.misses) >= self.rules.failures:
             circuit.opened, circuit.open_s = True, self.rules.open_s
             circuit.open_until = now + circuit.open_s
 

@@ -1,0 +1,5 @@
+"""python -m bestserve.proxy"""
+
+from .cli import main
+
+main()

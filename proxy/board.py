@@ -1,0 +1,57 @@
+"""In-flight work of every worker process, in memory that they share: a row for each process, which alone writes it.
+
+Each process counts what it has begun itself; what its siblings have begun at the same backend it reads here. A row lists (hash of the
+backend's name, requests, prefill, decode and context tokens), so that processes that reload their config at slightly different times
+never take one backend's work for another's. Reads are not locked: a row is read as it is being written at worst once in a while, and a
+count that is off by one request for a microsecond does no harm.
+"""
+
+import mmap
+from hashlib import blake2b
+
+import numpy as np
+
+from bestserve.policy.facts import Floats
+
+MOST_BACKENDS = 256
+_COLUMNS = 5
+
+
+class Board:
+    """Made before the processes are forked; `row` is the process's own."""
+
+    def __init__(self, n_workers: int) -> None:
+        self._memory = mmap.mmap(-1, n_workers * MOST_BACKENDS * _COLUMNS * 8)
+        self._rows = np.frombuffer(self._memory, dtype=np.float64).reshape(n_workers, MOST_BACKENDS, _COLUMNS)
+
+    def write(self, row: int, names: tuple[str, ...], books: Floats) -> None:
+        """Publish this process's open work: `books` is (4, B), a column for each name."""
+        here = self._rows[row]
+        here[: len(names), 0] = [_hash(name) for name in names]
+        here[: len(names), 1:] = books.T
+        here[len(names) :, 0] = 0
+
+    def others(self, row: int, names: tuple[str, ...]) -> Floats:
+        """The open work of all other processes, (4, B)."""
+        total = np.zeros((_COLUMNS - 1, len(names)))
+        columns = {_hash(name): i for i, name in enumerate(names)}
+        for other in np.delete(self._rows, row, axis=0):
+            for entry in other[other[:, 0] != 0]:
+                if entry[0] in columns:
+                    total[:, columns[entry[0]]] += entry[1:]
+        return total
+
+    def clear(self, row: int) -> None:
+        """Forget the work of a process that has died."""
+        self._rows[row] = 0
+
+
+_hashes: dict[str, float] = {}
+
+
+def _hash(name: str) -> float:
+    """A number for a name, exact as a float64 and never 0."""
+    known = _hashes.get(name)
+    if known is None:
+        known = _hashes[name] = float(int.from_bytes(blake2b(name.encode(), digest_size=6).digest(), "big") + 1)
+    return known

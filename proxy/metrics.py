@@ -1,0 +1,137 @@
+"""What is counted, for Prometheus. Every label has a bounded set of values: names come from the config, never from a request.
+
+Under several worker processes prometheus_client keeps the sums in files of a folder (PROMETHEUS_MULTIPROC_DIR), which has to be named
+before this module is imported; `proxy/workers.py` does so.
+"""
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from bestserve.policy.facts import Backend, Decision, Ending
+from bestserve.policy.record import Record
+from bestserve.policy.reward import is_on_time, quality
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
+_PER_TOKEN = (0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2)
+_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
+_OWN = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1)
+
+TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "gen_ai_server_request_duration_seconds": ("histogram", ("model", "error_type"), "From a request's arrival to the end of its answer."),
+    "gen_ai_server_time_to_first_token_seconds": ("histogram", ("model",), "From a request's arrival to the first token of its stream."),
+    "gen_ai_server_time_per_output_token_seconds": ("histogram", ("model",), "Between two tokens of a stream, in the mean of an answer."),
+    "gen_ai_client_token_usage": ("histogram", ("model", "token_type"), "Tokens of a request as the backend counted them."),
+    "bestserve_decisions_total": ("counter", ("backend", "budget", "task"), "Attempts begun, by what was decided."),
+    "bestserve_attempts_total": ("counter", ("backend", "ending"), "Attempts ended, by how they ended."),
+    "bestserve_shed_total": ("counter", ("reason", "tier"), "Requests that nobody was asked for."),
+    "bestserve_slo_total": ("counter", ("met",), "Answers, by whether they met their SLO."),
+    "bestserve_quality_served": ("histogram", (), "Expected quality of the answers that arrived whole, by the profiles."),
+    "bestserve_inflight": ("gauge", ("backend",), "Attempts open now."),
+    "bestserve_decision_seconds": ("histogram", (), "Time that one decision took."),
+    "bestserve_overhead_seconds": ("histogram", (), "From a request's arrival until it was on its way to a backend."),
+    "bestserve_price": ("gauge", ("backend",), "Reward that a second of the backend is worth at the present demand."),
+    "bestserve_replay_records_total": ("counter", (), "Records made."),
+    "bestserve_replay_lost_total": ("counter", (), "Records lost before they were written."),
+    "bestserve_policy_info": ("gauge", ("version",), "1 for the policy that decides."),
+    "bestserve_policy_fallback_total": ("counter", (), "Decisions that the fallback made because the policy failed."),
+    "bestserve_backend_up": ("gauge", ("backend",), "1 when the backend is ready and its circuit closed."),
+    "bestserve_backend_load_age_seconds": ("gauge", ("backend",), "Age of the backend's last report of its load."),
+}
+"""name -> (kind, labels, help). docs/metrics.md is printed from it."""
+
+_BUCKETS = {
+    "gen_ai_server_time_per_output_token_seconds": _PER_TOKEN,
+    "gen_ai_client_token_usage": _TOKENS,
+    "bestserve_quality_served": tuple(i / 20 for i in range(1, 21)),
+    "bestserve_decision_seconds": _OWN,
+    "bestserve_overhead_seconds": _OWN,
+}
+
+
+class Metrics:
+    """The metrics of one process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._all: dict[str, Any] = {name: _make(name, self.registry) for name in TABLE}
+        self._children: dict[tuple[str, ...], Any] = {}
+
+    def began(self, decision: Decision, task: str) -> None:
+        """An attempt is on its way."""
+        self._child("bestserve_decisions_total", str(decision.action.backend), decision.action.budget.name, task).inc()
+
+    def overhead(self, decide_s: float, until_s: float) -> None:
+        """What we added: the time of the decision, and the time from arrival until it was made."""
+        self._child("bestserve_decision_seconds").observe(decide_s)
+        self._child("bestserve_overhead_seconds").observe(until_s)
+
+    def ended(self, record: Record, duration_s: float) -> None:
+        """An attempt is over; `duration_s` is since its request arrived."""
+        outcome, decision = record.outcome, record.decision
+        backend = next(b for b in record.view.backends if b.name == decision.action.backend)
+        self._child("bestserve_replay_records_total").inc()
+        self._child("bestserve_attempts_total", str(decision.action.backend), outcome.ending.value).inc()
+        if outcome.ending is Ending.REFUSED:
+            return
+        error = "" if outcome.ending is Ending.DONE else outcome.ending.value
+        self._child("gen_ai_server_request_duration_seconds", backend.model, error).observe(duration_s)
+        if outcome.ending is Ending.DONE:
+            self._answered(record, backend, duration_s)
+
+    def _answered(self, record: Record, backend: Backend, duration_s: float) -> None:
+        outcome, model = record.outcome, backend.model
+        if outcome.ttft_s is not None:
+            waited = duration_s - outcome.total_s
+            self._child("gen_ai_server_time_to_first_token_seconds", model).observe(waited + outcome.ttft_s)
+            if (outcome.completion_tokens or 0) > 1:
+                per_token = (outcome.total_s - outcome.ttft_s) / ((outcome.completion_tokens or 0) - 1)
+                self._child("gen_ai_server_time_per_output_token_seconds", model).observe(per_token)
+        for kind, tokens in (("input", outcome.prompt_tokens), ("output", outcome.completion_tokens)):
+            if tokens is not None:
+                self._child("gen_ai_client_token_usage", model, kind).observe(tokens)
+        self._child("bestserve_slo_total", str(is_on_time(outcome, record.ask.slo)).lower()).inc()
+        self._child("bestserve_quality_served").observe(quality(outcome, record.ask, backend.profile))
+
+    def shed(self, reason: str, tier: str) -> None:
+        """A request that nobody was asked for."""
+        self._child("bestserve_shed_total", reason, tier).inc()
+
+    def fell_back(self) -> None:
+        """The policy failed and the fallback decided."""
+        self._child("bestserve_policy_fallback_total").inc()
+
+    def gauge(self, name: str, value: float, *labels: str) -> None:
+        """Set one gauge."""
+        self._child(name, *labels).set(value)
+
+    def forget(self, name: str, *labels: str) -> None:
+        """Drop a series whose label has left the config."""
+        if self._children.pop((name, *labels), None) is not None:
+            self._all[name].remove(*labels)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes, over all worker processes where there are several."""
+        if values.ValueClass.__name__ != "MultiProcessValue" and "Mmaped" not in values.ValueClass.__name__:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def _child(self, name: str, *labels: str) -> Any:
+        child = self._children.get((name, *labels))
+        if child is None:
+            metric = self._all[name]
+            child = self._children[name, *labels] = metric.labels(*labels) if labels else metric
+        return child
+
+
+def _make(name: str, registry: CollectorRegistry) -> Any:
+    kind, labels, text = TABLE[name]
+    if kind == "counter":
+        return Counter(name.removesuffix("_total"), text, labels, registry=registry)
+    if kind == "gauge":
+        mode = "livesum" if name == "bestserve_inflight" else "livemostrecent"
+        return Gauge(name, text, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
+    return Histogram(name, text, labels, registry=registry, buckets=_BUCKETS.get(name, _SECONDS))

@@ -1,0 +1,79 @@
+"""Asks each backend how it is, on a schedule, and tells the Fleet: readiness, then load.
+
+Load comes from /v1/loads; a backend that does not have it is asked for /metrics from then on. A probe that fails is a failure of the
+backend like one that a request met; a report that fails only leaves the last one to grow old.
+"""
+
+import asyncio
+import logging
+
+from .dialects import sglang
+from .errors import BackendFailure
+from .serving import Serving
+from .upstream import Upstream
+
+log = logging.getLogger("bestserve")
+
+REPRICE_S = 1.0
+
+
+async def keep_asking(here: Serving) -> None:
+    """Probe every backend of the present config, forever."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_keep_pricing(here))
+        probes: dict[str, asyncio.Task[None]] = {}
+        while True:
+            for name in here.upstreams.keys() - probes.keys():
+                probes[name] = group.create_task(_keep_probing(here, name))
+            for name in probes.keys() - here.upstreams.keys():
+                probes.pop(name).cancel()
+            await asyncio.sleep(here.config.probe.interval_ms / 1000)
+
+
+async def probe(here: Serving, name: str, upstream: Upstream) -> None:
+    """Ask one backend once."""
+    try:
+        async with asyncio.timeout(here.config.probe.timeout_ms / 1000):
+            status, _ = await _get(upstream, sglang.READY)
+            here.fleet.ready(name, status == 200, here.clock())
+            if status == 200:
+                await _load(here, name, upstream)
+    except (BackendFailure, TimeoutError):
+        here.fleet.ready(name, False, here.clock())
+
+
+async def _keep_probing(here: Serving, name: str) -> None:
+    while name in here.upstreams:
+        was = here.fleet.is_up(name, here.clock())
+        await probe(here, name, here.upstreams[name])
+        is_up = name in here.upstreams and here.fleet.is_up(name, here.clock())
+        if was != is_up:
+            log.info("backend %s is %s", name, "up" if is_up else "down")
+        await asyncio.sleep(here.config.probe.interval_ms / 1000)
+
+
+async def _keep_pricing(here: Serving) -> None:
+    while True:
+        await asyncio.sleep(REPRICE_S)
+        here.reprice()
+
+
+async def _load(here: Serving, name: str, upstream: Upstream) -> None:
+    for path, read in ((sglang.LOADS, sglang.load_of), (sglang.METRICS, sglang.load_of_metrics)):
+        status, body = await _get(upstream, path)
+        if status != 200:
+            continue
+        try:
+            here.fleet.observe(name, read(body), here.clock())
+        except ValueError as error:
+            log.debug("backend %s: %s: %s", name, path, error)
+            continue
+        return
+
+
+async def _get(upstream: Upstream, path: str) -> tuple[int, bytes]:
+    reply = await upstream.exchange("GET", path)
+    try:
+        return reply.status, await reply.whole()
+    finally:
+        reply.close()

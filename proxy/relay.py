@@ -1,0 +1,255 @@
+"""Answer one ask. Ends when the call ends, however it ends.
+
+The books belong to the response call, because it is the one thing that always ends: generators and background tasks of a response may
+be finished late or never when a client goes away. Each attempt opens one entry on the Fleet, and one `finally` closes it and makes
+one Record. Beside the attempts stands a task that waits for the client to leave and then cancels them, so that a client who leaves
+during a long prefill frees its backend at once and not at the first byte.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import NoReturn
+
+from starlette.types import Receive, Scope, Send
+
+from bestserve.policy.decide import Lack, retry_after_s, why_nobody
+from bestserve.policy.encode import Observation
+from bestserve.policy.facts import Ask, Budget, Decision, Ending, FleetView, Outcome
+from bestserve.policy.fleet import Ticket
+from bestserve.policy.record import Record
+
+from .dialects import openai, sglang
+from .errors import BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
+from .serving import Serving
+from .upstream import Reply, Upstream
+from .watch import Watch
+
+PROGRESS = 32
+"""Tokens between two reports of progress to the Fleet."""
+
+
+@dataclass(slots=True)
+class Relay:
+    """An ASGI response."""
+
+    here: Serving
+    ask: Ask
+    parsed: openai.Parsed
+    request_id: str
+    arrived: float  # when the request's head was here
+    task_name: str
+    told: list[tuple[bytes, bytes]]  # headers that every answer carries
+    started: bool = False  # a byte of the answer has gone to the client
+    left: bool = False  # the client has gone away
+    tried: int = 0
+    last: Refused | None = None
+    too_long: Refused | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        work = asyncio.current_task()
+        assert work is not None
+        watcher = asyncio.get_running_loop().create_task(self._watch(receive, work))
+        try:
+            await self.attempts(send)
+        except Failure as failure:
+            await response_of(failure, {k.decode(): v.decode() for k, v in self.told})(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.left:
+                raise  # the server is going down
+            work.uncancel()
+        finally:
+            watcher.cancel()
+
+    async def attempts(self, send: Send) -> None:
+        """Ask one backend after another until one answers. Raises Failure when nobody is left."""
+        refused: frozenset[str] = frozenset()
+        self.here.fleet.arrive(self.arrived)
+        while True:
+            view = self.here.view().without(refused)
+            decision, observation = self.here.decide(self.ask, view)
+            if decision.action.backend is None:
+                self._shed(decision, observation, view)
+            if await self.attempt(decision, view, send):
+                return
+            refused |= {decision.action.backend or ""}
+
+    async def attempt(self, decision: Decision, view: FleetView, send: Send) -> bool:
+        """One backend, one try. False when it said no, or failed, before the client had a byte."""
+        here, begun = self.here, self.here.clock()
+        watch = Watch(begun, usage_asked=self.parsed.usage_asked)
+        cap, ours = _cap(self.parsed.max_tokens, decision.action.budget)
+        ticket = here.begin(decision, begun)
+        here.metrics.began(decision, self.task_name)
+        try:
+            await self._exchange(decision, cap, watch, ticket, send)
+            watch.ending = Ending.DONE
+        except Refused as refusal:
+            watch.ending, watch.status, watch.reason = Ending.REFUSED, refusal.status, refusal.reason
+            self.last = refusal
+            self.too_long = refusal if refusal.reason == "context" else self.too_long
+        except Rejected as rejection:
+            watch.ending, watch.status, watch.reason = Ending.REJECTED, rejection.status, rejection.failure.code
+            raise rejection.failure from None
+        except Broke as broke:
+            watch.ending, watch.reason = Ending.BROKE, str(broke)
+            if self.started:
+                await self._say_broken(send)
+        except OSError:  # the client's side of the wire
+            watch.ending = Ending.ABANDONED
+        finally:
+            now = here.clock()
+            outcome = watch.outcome(now, our_cap=cap if ours else None)
+            here.end(ticket, outcome, now)
+            here.report(self._record(decision, view, outcome), self.arrived)
+            self.tried += 1
+        return self.started or watch.ending not in (Ending.REFUSED, Ending.BROKE)
+
+    async def _exchange(self, decision: Decision, cap: int | None, watch: Watch, ticket: Ticket, send: Send) -> None:
+        upstream, model = self.here.upstream_of(decision)
+        body = openai.forward(self.parsed, model=model, cap=cap, instruction=decision.action.budget.instruction)
+        reply = await _open(upstream, sglang.PATHS[self.ask.endpoint], body, self.parsed.stream)
+        try:
+            watch.status = reply.status
+            if self.parsed.stream and _is_stream(reply):
+                await self._stream(reply, decision, watch, ticket, send)
+            else:
+                await self._whole(reply, decision, watch, send)
+        finally:
+            reply.close()
+
+    async def _whole(self, reply: Reply, decision: Decision, watch: Watch, send: Send) -> None:
+        body = await reply.whole()
+        watch.whole(body)
+        await self._start(send, reply, decision, [(b"content-length", b"%d" % len(body))])
+        await send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, reply: Reply, decision: Decision, watch: Watch, ticket: Ticket, send: Send) -> None:
+        clock, fleet = self.here.clock, self.here.fleet
+        piece = await self._first(reply, watch)
+        await self._start(send, reply, decision, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
+        reported = 0
+        while True:
+            if piece:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if watch.tokens - reported >= PROGRESS or not reported:
+                fleet.progress(ticket, watch.tokens - reported)
+                reported = watch.tokens
+            data = await reply.read()
+            if not data:
+                break
+            piece = _passed(watch, data, clock())
+        await send({"type": "http.response.body", "body": watch.flush()})
+
+    async def _first(self, reply: Reply, watch: Watch) -> bytes:
+        """The first whole event. Raises Refused or Rejected when it is an error: nothing has been promised to the client yet."""
+        piece = b""
+        while not piece:
+            data = await reply.read()
+            if not data:
+                piece = watch.flush()
+                if not piece:
+                    raise Refused("empty_answer", status=reply.status)
+                break
+            piece = _passed(watch, data, self.here.clock())
+        failure = sglang.error_in(piece)
+        if failure is not None:
+            raise failure
+        return piece
+
+    async def _start(self, send: Send, reply: Reply, decision: Decision, more: list[tuple[bytes, bytes]]) -> None:
+        self.started = True
+        kind = next((value for name, value in reply.headers if name == b"content-type"), b"application/json")
+        headers = [(b"content-type", kind), *self.told, *_decided(decision, self.task_name), *more]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _say_broken(self, send: Send) -> None:
+        """An honest end for a stream that broke: an error event, which the OpenAI SDKs raise, and no [DONE]."""
+        body = error_body("The backend failed while it was answering.", type_="server_error", code="backend_failed")
+        await send({"type": "http.response.body", "body": b"data: " + body + b"\n\n"})
+
+    async def _watch(self, receive: Receive, work: asyncio.Task[None]) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        work.cancel()
+
+    def _shed(self, decision: Decision, observation: Observation, view: FleetView) -> NoReturn:
+        """Nobody is asked: by choice, or because nobody can. Makes the Record and raises the failure that says which."""
+        here = self.here
+        lack = why_nobody(self.ask, view, here.chooser.budgets)
+        outcome = Outcome(Ending.SHED, 0, None, 0.0, None, None, None, None, cut=False, reason=str(lack or "choice"))
+        here.report(self._record(decision, view, outcome), self.arrived)
+        failure = self._why(lack, retry_after_s(observation, here.draw()))
+        here.metrics.shed(failure.code or "unknown", self.ask.tier)
+        raise failure
+
+    def _why(self, lack: Lack | None, retry_s: float) -> Failure:
+        ask = self.ask
+        if self.too_long is not None:
+            return sglang.too_long(self.too_long)
+        if lack is Lack.ABILITY:
+            return BadAsk(
+                f"No backend of model '{ask.model}' offers what this request needs: {', '.join(sorted(ask.needs))}.", param="model"
+            )
+        if lack is Lack.CONTEXT:
+            longest = max(b.profile.engine.context for b in self.here.fleet.backends if b.name in ask.allowed)
+            return TooLong(_over(ask, longest), param="messages" if ask.endpoint == "chat" else "prompt")
+        if lack is None:
+            return Shed("The fleet is overloaded; an answer would have been late. Please try again later.", retry_after_s=retry_s)
+        return NobodyCan("No backend can take the request now. Please try again later.", retry_after_s=retry_s)
+
+    def _record(self, decision: Decision, view: FleetView, outcome: Outcome) -> Record:
+        return Record(self.request_id, self.tried, self.here.wall(), "live", self.ask, view, decision, outcome)
+
+
+def _over(ask: Ask, longest: int) -> str:
+    """By how much an estimated request is too long."""
+    asked = ask.prompt_tokens + (ask.max_tokens or 0)
+    return (
+        f"This asks for about {asked} tokens ({ask.prompt_tokens} in the prompt, by its size, and {ask.max_tokens or 0} for the answer), "
+        f"about {max(asked - longest, 1)} more than the longest context of model '{ask.model}', which is {longest} tokens."
+    )
+
+
+def _decided(decision: Decision, task: str) -> list[tuple[bytes, bytes]]:
+    """What was decided, for whoever wants to know."""
+    said = {
+        b"x-bestserve-decision": decision.id,
+        b"x-bestserve-backend": str(decision.action.backend),
+        b"x-bestserve-budget": decision.action.budget.name,
+        b"x-bestserve-task": task,
+        b"x-bestserve-policy": decision.policy,
+    }
+    return [(name, value.encode("latin-1")) for name, value in said.items()]
+
+
+def _cap(ceiling: int | None, budget: Budget) -> tuple[int | None, bool]:
+    """The cap that goes upstream, and whether it is ours: a budget only ever lowers the client's ceiling."""
+    if budget.tokens is None or (ceiling is not None and ceiling <= budget.tokens):
+        return ceiling, False
+    return budget.tokens, True
+
+
+def _passed(watch: Watch, data: bytes, now: float) -> bytes:
+    try:
+        return watch.pass_on(data, now)
+    except ValueError as error:
+        raise Broke(str(error)) from error
+
+
+async def _open(upstream: Upstream, path: str, body: bytes, stream: bool) -> Reply:
+    """A reply with status 200. Raises Refused or Rejected for any other."""
+    reply = await upstream.exchange("POST", path, body, stream=stream)
+    if reply.status == 200:
+        return reply
+    try:
+        said = await reply.whole()
+    except Broke as error:
+        raise Refused("broke_while_refusing", status=reply.status) from error
+    finally:
+        reply.close()
+    raise sglang.failure_of(reply.status, said)
+
+
+def _is_stream(reply: Reply) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in reply.headers)

@@ -1,0 +1,248 @@
+"""What one serving process holds: fleet, policy, connections, keys, metrics. Made in `app.build`, adopted anew at every reload."""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bestserve.policy import heuristics, task
+from bestserve.policy.decide import Chooser, actions_of, decide
+from bestserve.policy.encode import FEATURES, Observation
+from bestserve.policy.facts import TASKS, Ask, Budget, Decision, Ending, FleetView, Outcome
+from bestserve.policy.fleet import CircuitRules, Fleet, Ticket
+from bestserve.policy.price import prices
+from bestserve.policy.record import Record
+
+from .board import Board
+from .config import BackendConfig, Config
+from .dialects import openai
+from .errors import BadAsk, NotFound
+from .keys import Keys
+from .metrics import Metrics
+from .upstream import Timeouts, Upstream
+
+log = logging.getLogger("bestserve")
+
+RECENT = 1000
+"""Records that are kept in memory, for /admin/records and tests."""
+
+_PLAIN = (Budget(),)
+
+
+@dataclass(slots=True)
+class Serving:
+    """Everything that a request meets. `adopt` is the only method that changes what the config decides."""
+
+    config: Config
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    draw: Callable[[], float]
+    new_id: Callable[[], str]
+    metrics: Metrics
+    connect: Callable[[BackendConfig, Timeouts], Upstream]
+    board: Board | None = None  # where there are sibling processes
+    row: int = 0  # ours on the board
+    fleet: Fleet = field(init=False)
+    chooser: Chooser = field(init=False)
+    fallback: Chooser = field(init=False)
+    keys: Keys = field(init=False)
+    passing: Chooser = field(init=False)  # of what is only passed on
+    began: float = field(init=False)
+    upstreams: dict[str, Upstream] = field(init=False, default_factory=dict)
+    recent: deque[Record] = field(init=False, default_factory=lambda: deque(maxlen=RECENT))
+
+    def __post_init__(self) -> None:
+        self.began = self.wall()
+        circuit = self.config.circuit
+        self.fleet = Fleet((), CircuitRules(failures=circuit.failures, open_s=circuit.open_ms / 1000))
+        self.adopt(self.config)
+
+    # --- config ---
+
+    def adopt(self, config: Config) -> None:
+        """Serve by another config from the next request on. Requests under way keep their backend until they end."""
+        before = {backend.name: backend for backend in self.config.backends}
+        timeouts_changed = config.timeouts != self.config.timeouts
+        for backend in config.backends:
+            if timeouts_changed or backend.name not in self.upstreams or _moved(before.get(backend.name), backend):
+                self._close(backend.name)
+                self.upstreams[backend.name] = self.connect(backend, timeouts_of(config))
+        for name in set(self.upstreams) - {backend.name for backend in config.backends}:
+            self._close(name)
+            self._forget(name)
+        self.fleet.rules = CircuitRules(failures=config.circuit.failures, open_s=config.circuit.open_ms / 1000)
+        self.fleet.replace(config.facts())
+        actions = actions_of(self.fleet.backends, config.budgets)
+        policy = config.policy
+        self.chooser = Chooser(policy.fallback, heuristics.by_name(policy.fallback, actions), actions, config.budgets, policy.explore)
+        self.fallback = Chooser("deadline-greedy", heuristics.deadline_greedy, actions, config.budgets)
+        self.passing = Chooser("least-loaded", heuristics.least_loaded, actions_of(self.fleet.backends, _PLAIN), _PLAIN)
+        self.keys = Keys(config.keys)
+        self.config = config
+        self.metrics.gauge("bestserve_policy_info", 1, self.chooser.name)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        for upstream in self.upstreams.values():
+            upstream.close()
+
+    def _close(self, name: str) -> None:
+        if name in self.upstreams:
+            self.upstreams.pop(name).close()
+
+    def _forget(self, name: str) -> None:
+        for gauge in ("bestserve_inflight", "bestserve_price", "bestserve_backend_up", "bestserve_backend_load_age_seconds"):
+            self.metrics.forget(gauge, name)
+
+    # --- one request ---
+
+    def ask_of(self, parsed: openai.Parsed, *, tier: str, slo_s: dict[str, float], hint: str | None, session: str | None) -> Ask:
+        """The facts of a request. Raises NotFound for a model that nobody serves, BadAsk for an unknown task."""
+        hint = hint if hint is not None else parsed.metadata.get("task")
+        if hint is not None and hint not in TASKS:
+            raise BadAsk(f"{hint!r} is not a task; there are {', '.join(TASKS)}.", param="metadata.task")
+        slo = self.config.slo_for(tier, hint)
+        return Ask(
+            endpoint=parsed.endpoint,
+            model=parsed.model,
+            allowed=self.allowed(parsed.model),
+            stream=parsed.stream,
+            prompt_tokens=parsed.prompt_tokens,
+            max_tokens=parsed.max_tokens,
+            n=parsed.n,
+            needs=parsed.needs,
+            task=task.prior(hint),
+            length=task.length(hint),
+            slo=replace(slo, **slo_s) if slo_s else slo,  # type: ignore[arg-type]
+            tier=tier,
+            weight=self.config.weight_for(tier),
+            session=session,
+        )
+
+    def allowed(self, model: str) -> frozenset[str]:
+        """The backends that a model name admits: an alias's, a backend's own name, or all that serve a model. Raises NotFound."""
+        config = self.config
+        if model in config.models:
+            return frozenset(config.models[model])
+        named = frozenset(b.name for b in config.backends if model in (b.name, b.model))
+        if named:
+            return named
+        if config.default_model is not None:
+            return frozenset(config.models[config.default_model])
+        raise NotFound(f"The model '{model}' does not exist.", param="model", code="model_not_found")
+
+    def decide(self, ask: Ask, view: FleetView) -> tuple[Decision, Observation]:
+        """Choose a backend and a budget, or nobody. A policy that fails is replaced for this request, and counted."""
+        if ask.endpoint not in openai.CAPS:
+            return self._decided(ask, view, self.passing)
+        try:
+            decision, observation = self._decided(ask, view, self.chooser)
+        except (ValueError, ArithmeticError, IndexError):
+            log.exception("the policy %s failed; the fallback decides", self.chooser.name)
+            self.metrics.fell_back()
+            decision, observation = self._decided(ask, view, self.fallback)
+        self.fleet.note(observation.features[_QUALITY] * ask.weight, observation.features[_WORK])
+        return decision, observation
+
+    def _decided(self, ask: Ask, view: FleetView, chooser: Chooser) -> tuple[Decision, Observation]:
+        return decide(ask, view, chooser, draw=self.draw(), id=self.new_id())
+
+    def view(self) -> FleetView:
+        """The fleet now, with what sibling processes have open."""
+        if self.board is not None:
+            self.fleet.siblings(self.board.others(self.row, self.fleet.names))
+        return self.fleet.view(self.clock())
+
+    def begin(self, decision: Decision, now: float) -> Ticket:
+        """Open an attempt, and let the siblings know."""
+        ticket = self.fleet.begin(decision, now)
+        self._publish()
+        return ticket
+
+    def end(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
+        """Close an attempt, and let the siblings know."""
+        self.fleet.end(ticket, outcome, now)
+        self._publish()
+
+    def _publish(self) -> None:
+        if self.board is not None:
+            self.board.write(self.row, self.fleet.names, self.fleet.books())
+
+    def upstream_of(self, decision: Decision) -> tuple[Upstream, str]:
+        """The connections to the chosen backend, and its name for its model."""
+        name = str(decision.action.backend)
+        return self.upstreams[name], self.fleet.backend(name).model
+
+    def report(self, record: Record, arrived: float) -> None:
+        """Take note of an ended attempt."""
+        self.recent.append(record)
+        if record.outcome.ending is not Ending.SHED:
+            self.metrics.ended(record, self.clock() - arrived)
+
+    def reprice(self) -> None:
+        """Let prices follow demand."""
+        fleet = self.fleet
+        if fleet.recent:
+            value, work = zip(*fleet.recent, strict=True)
+            now = self.clock()
+            fleet.set_prices(prices(fleet.view(now).price, np.stack(value), np.stack(work), fleet.arrival_rate(now)))
+
+    # --- what is asked about us ---
+
+    def model_names(self) -> list[str]:
+        """Every name that a request may say: aliases, backends, models."""
+        config = self.config
+        names = [*config.models, *(b.name for b in config.backends), *(b.model for b in config.backends)]
+        return list(dict.fromkeys(names))
+
+    def backends_up(self) -> dict[str, bool]:
+        """Which backends are ready and trusted."""
+        now = self.clock()
+        return {backend.name: self.fleet.is_up(backend.name, now) for backend in self.fleet.backends}
+
+    def describe(self) -> list[dict[str, Any]]:
+        """How each backend looks from here, for people."""
+        now = self.clock()
+        view = self.fleet.view(now)
+        return [
+            {
+                "name": backend.name,
+                "model": backend.model,
+                "profile": backend.profile.name,
+                "up": self.fleet.is_up(backend.name, now),
+                "circuit": str(self.fleet.circuit(backend.name, now)),
+                "in_flight": float(view.in_flight[i]),
+                "decode_tokens": float(view.decode_tokens[i]),
+                "price": float(view.price[i]),
+                "report_age_s": None if math.isinf(view.report_age_s[i]) else round(float(view.report_age_s[i]), 3),
+            }
+            for i, backend in enumerate(view.backends)
+        ]
+
+    def exposition(self) -> bytes:
+        """The metrics' text, with the gauges as of now."""
+        now, in_flight = self.clock(), self.fleet.in_flight()
+        view = self.fleet.view(now)
+        for i, backend in enumerate(view.backends):
+            self.metrics.gauge("bestserve_inflight", in_flight[backend.name], backend.name)
+            self.metrics.gauge("bestserve_price", float(view.price[i]), backend.name)
+            self.metrics.gauge("bestserve_backend_up", float(self.fleet.is_up(backend.name, now)), backend.name)
+            self.metrics.gauge("bestserve_backend_load_age_seconds", float(view.report_age_s[i]), backend.name)
+        return self.metrics.exposition()
+
+
+_QUALITY, _WORK = FEATURES.index("quality"), FEATURES.index("work_s")
+
+
+def timeouts_of(config: Config) -> Timeouts:
+    """The config's milliseconds as the connections' seconds."""
+    t = config.timeouts
+    return Timeouts(t.connect_ms / 1000, t.first_token_ms / 1000, t.idle_ms / 1000, t.total_ms / 1000)
+
+
+def _moved(before: BackendConfig | None, now: BackendConfig) -> bool:
+    return before is None or (before.url, before.api_key) != (now.url, now.api_key)

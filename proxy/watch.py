@@ -1,0 +1,100 @@
+"""What can be known of an answer by looking at its bytes on their way: when it began, how it ended, what it cost. Pure.
+
+A Watch begins as ABANDONED: whatever is not proven otherwise was abandoned.
+"""
+
+import re
+from typing import Any
+
+import orjson
+
+from bestserve.policy.facts import Ending, Outcome
+
+from .dialects.sse import Splitter, data_of
+
+
+class Watch:
+    """Sees one attempt."""
+
+    __slots__ = ("_begun", "_first_at", "_splitter", "_usage", "_usage_asked", "ending", "finish_reason", "reason", "status", "tokens")
+
+    def __init__(self, begun: float, *, usage_asked: bool) -> None:
+        self._begun = begun
+        self._usage_asked = usage_asked
+        self._splitter = Splitter()
+        self._first_at: float | None = None
+        self._usage: dict[str, Any] = {}
+        self.ending = Ending.ABANDONED
+        self.status = 0
+        self.finish_reason: str | None = None
+        self.reason: str | None = None
+        self.tokens = 0  # events so far, of which each is about a token
+
+    def pass_on(self, data: bytes, now: float) -> bytes:
+        """Bytes of a stream in, what the client gets of them out: the same, less a usage chunk that it did not ask for.
+
+        A cut event is held back until it is whole. Raises ValueError when it never ends.
+        """
+        if self._first_at is None and data:
+            self._first_at = now
+        if self._splitter.is_between and data.endswith(b"\n\n") and _REMARKABLE.search(data) is None:
+            self.tokens += data.count(b"\n\n")
+            return data
+        return b"".join([event for event in self._splitter.feed(data) if self._passes(event)])
+
+    def flush(self) -> bytes:
+        """What was held back when the stream ended."""
+        return self._splitter.flush()
+
+    def whole(self, body: bytes) -> None:
+        """Look at an answer that came at once."""
+        try:
+            answer = orjson.loads(body)
+            self._note(answer)
+        except (ValueError, AttributeError, TypeError):
+            return
+
+    def outcome(self, now: float, *, our_cap: int | None) -> Outcome:
+        """What there is to say at the end. `our_cap` is the cap that we set, None when the client's own was lower or there was none."""
+        return Outcome(
+            ending=self.ending,
+            status=self.status,
+            ttft_s=None if self._first_at is None else self._first_at - self._begun,
+            total_s=now - self._begun,
+            prompt_tokens=_count(self._usage.get("prompt_tokens")),
+            completion_tokens=_count(self._usage.get("completion_tokens")),
+            cached_tokens=_count((self._usage.get("prompt_tokens_details") or {}).get("cached_tokens")),
+            finish_reason=self.finish_reason,
+            cut=our_cap is not None and self.finish_reason == "length",
+            reason=self.reason,
+        )
+
+    def _passes(self, event: bytes) -> bool:
+        self.tokens += 1
+        if _REMARKABLE.search(event) is None:
+            return True
+        try:
+            chunk = orjson.loads(data_of(event))
+            self._note(chunk)
+        except (ValueError, AttributeError, TypeError):
+            return True
+        return self._usage_asked or not (chunk.get("usage") and not chunk.get("choices"))
+
+    def _note(self, answer: dict[str, Any]) -> None:
+        for choice in answer.get("choices") or ():
+            self.finish_reason = _worse(self.finish_reason, choice.get("finish_reason"))
+        if isinstance(answer.get("usage"), dict):
+            self._usage = answer["usage"]
+
+
+_REMARKABLE = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|\r')
+"""What makes an event worth a look. Neither can stand inside a JSON string, where quotes are escaped."""
+
+
+def _worse(one: str | None, other: str | None) -> str | None:
+    """Of the finish reasons of several choices, `length` is told, for one cut answer is a cut answer."""
+    return one if one == "length" or other is None else other
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None
