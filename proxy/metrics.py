@@ -6,7 +6,7 @@ before this module is imported; `proxy/workers.py` does so.
 
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from bestserve.policy.facts import Backend, Decision, Ending
@@ -54,6 +54,7 @@ class Metrics:
     """The metrics of one process, in a registry of its own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._all: dict[str, Any] = {name: _make(name, self.registry) for name in TABLE}
         self._children: dict[tuple[str, ...], Any] = {}

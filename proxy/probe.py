@@ -34,7 +34,7 @@ async def probe(here: Serving, name: str, upstream: Upstream) -> None:
     """Ask one backend once."""
     try:
         async with asyncio.timeout(here.config.probe.timeout_ms / 1000):
-            status, _ = await _get(upstream, sglang.READY)
+            status, _ = await upstream.get(sglang.READY)
             here.fleet.ready(name, status == 200, here.clock())
             if status == 200:
                 await _load(here, name, upstream)
@@ -59,8 +59,8 @@ async def _keep_pricing(here: Serving) -> None:
 
 
 async def _load(here: Serving, name: str, upstream: Upstream) -> None:
-    for path, read in ((sglang.LOADS, sglang.load_of), (sglang.METRICS, sglang.load_of_metrics)):
-        status, body = await _get(upstream, path)
+    for path, read in sglang.REPORTS:
+        status, body = await upstream.get(path)
         if status != 200:
             continue
         try:
@@ -69,11 +69,3 @@ async def _load(here: Serving, name: str, upstream: Upstream) -> None:
             log.debug("backend %s: %s: %s", name, path, error)
             continue
         return
-
-
-async def _get(upstream: Upstream, path: str) -> tuple[int, bytes]:
-    reply = await upstream.exchange("GET", path)
-    try:
-        return reply.status, await reply.whole()
-    finally:
-        reply.close()

@@ -67,6 +67,7 @@ class Relay:
         while True:
             view = self.here.view().without(refused)
             decision, observation = self.here.decide(self.ask, view)
+            self.here.metrics.overhead(self.here.clock() - view.now, self.here.clock() - self.arrived)
             if decision.action.backend is None:
                 self._shed(decision, observation, view)
             if await self.attempt(decision, view, send):

@@ -79,6 +79,14 @@ class Upstream:
                 raise
             return Reply(wire, self._finished)
 
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """GET a small document: its status and body. Raises BackendFailure."""
+        reply = await self.exchange("GET", path)
+        try:
+            return reply.status, await reply.whole()
+        finally:
+            reply.close()
+
     def close(self) -> None:
         """Close idle connections; open exchanges go on until their Reply is closed."""
         self._closed = True

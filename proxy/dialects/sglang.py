@@ -62,6 +62,10 @@ _GAUGE = re.compile(
 )
 
 
+REPORTS = ((LOADS, load_of), (METRICS, load_of_metrics))
+"""Where a backend says its load, and how that is read, the better first."""
+
+
 def models_of(body: bytes) -> list[tuple[str, int | None]]:
     """(name, longest context) of each model in a reply of /v1/models. Raises ValueError."""
     try:

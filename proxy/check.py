@@ -1,0 +1,192 @@
+"""`bestserve check`: asks every backend, and says what would be done with a typical request. Nothing is served."""
+
+import asyncio
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from bestserve.policy import heuristics, task
+from bestserve.policy.decide import Chooser, actions_of, decide
+from bestserve.policy.encode import Observation
+from bestserve.policy.facts import Ask, Decision
+from bestserve.policy.fleet import Fleet
+
+from .config import BackendConfig, Config
+from .dialects import sglang
+from .errors import BackendFailure
+from .serving import timeouts_of
+from .upstream import Upstream
+
+TYPICAL_PROMPT = 1020  # tokens: the median of Azure's 2023 conversation trace (AzurePublicDataset, CC-BY 4.0)
+
+
+@dataclass(slots=True)
+class Finding:
+    """What one backend said."""
+
+    backend: str
+    url: str
+    model: str
+    profile: str
+    reachable: bool = False
+    ready: bool = False
+    serves: list[str] = field(default_factory=list)
+    context: int | None = None
+    running: int | None = None
+    load_from: str | None = None
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def run(config: Config, *, as_json: bool) -> int:
+    """Print what was found. Returns the exit code: 1 when a backend cannot serve as the config says."""
+    findings = asyncio.run(_ask_all(config))
+    if as_json:
+        said = {"ok": not _problems(findings), "backends": [asdict(f) for f in findings], "would_do": _would_do(config)}
+        click.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _print(config, findings)
+    return 1 if _problems(findings) else 0
+
+
+async def _ask_all(config: Config) -> list[Finding]:
+    return list(await asyncio.gather(*(_ask_one(config, backend) for backend in config.backends)))
+
+
+async def _ask_one(config: Config, backend: BackendConfig) -> Finding:
+    found = Finding(backend.name, backend.url, backend.model, backend.profile.name)
+    upstream = Upstream(backend.url, timeouts=timeouts_of(config), api_key=backend.api_key)
+    try:
+        async with asyncio.timeout(10):
+            await _question(found, upstream, backend)
+    except TimeoutError:
+        found.problems.append("did not answer within 10 s")
+    except BackendFailure as error:
+        found.problems.append(f"cannot be reached at {backend.url}: {_plainly(str(error))}")
+    finally:
+        upstream.close()
+    return found
+
+
+async def _question(found: Finding, upstream: Upstream, backend: BackendConfig) -> None:
+    status, _ = await upstream.get(sglang.READY)
+    found.reachable, found.ready = True, status == 200
+    if not found.ready:
+        found.problems.append(f"{sglang.READY} answers {status}: it is not ready, or it is not SGLang")
+    status, body = await upstream.get(sglang.MODELS)
+    if status == 401:
+        found.problems.append("refuses our key: set backends[].api_key")
+        return
+    _judge_models(found, backend, status, body)
+    for path, read in sglang.REPORTS:
+        status, body = await upstream.get(path)
+        if status == 200:
+            found.running, found.load_from = read(body).running, path
+            return
+    found.remarks.append("does not report its load: only our own requests will be counted (start it with --enable-metrics)")
+
+
+def _judge_models(found: Finding, backend: BackendConfig, status: int, body: bytes) -> None:
+    try:
+        models = dict(sglang.models_of(body)) if status == 200 else {}
+    except ValueError as error:
+        found.problems.append(str(error))
+        return
+    found.serves = list(models)
+    if backend.model not in models:
+        found.problems.append(f"serves {', '.join(models) or 'no model'}, not {backend.model!r}: correct backends[].model")
+        return
+    found.context = models[backend.model]
+    believed = backend.context or backend.profile.engine.context
+    if found.context is not None and found.context < believed:
+        found.remarks.append(f"its context is {found.context} tokens, less than the {believed} of the config: set backends[].context")
+
+
+def _would_do(config: Config) -> dict[str, Any]:
+    """What a typical request would meet on the idle fleet."""
+    decision, observation = _typical(config)
+    n = len(decision.actions) - 1
+    candidates = [
+        {
+            "backend": decision.actions[i].backend,
+            "budget": decision.actions[i].budget.name,
+            "probability": round(float(decision.probabilities[i]), 4),
+            "ttft_s": round(float(observation["ttft_s"][i]), 4),
+            "tpot_s": round(float(observation["tpot_s"][i]), 5),
+            "quality": round(float(observation["quality"][i]), 3),
+            "p_on_time": round(float(observation["p_on_time"][i]), 3),
+        }
+        for i in range(n)
+    ]
+    return {"policy": decision.policy, "prompt_tokens": TYPICAL_PROMPT, "candidates": candidates, "models": dict(config.models)}
+
+
+def _typical(config: Config) -> tuple[Decision, Observation]:
+    fleet = Fleet(config.facts())
+    actions = actions_of(fleet.backends, config.budgets)
+    name = config.policy.fallback
+    chooser = Chooser(name, heuristics.by_name(name, actions), actions, config.budgets)
+    ask = Ask(
+        endpoint="chat",
+        model="",
+        allowed=frozenset(fleet.names),
+        stream=True,
+        prompt_tokens=TYPICAL_PROMPT,
+        max_tokens=None,
+        n=1,
+        needs=frozenset(),
+        task=task.prior(),
+        length=task.length(),
+        slo=config.slo_for("default"),
+        tier="default",
+        weight=1.0,
+    )
+    return decide(ask, fleet.view(0.0), chooser, draw=0.0, id="check")
+
+
+def _print(config: Config, findings: list[Finding]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table(title="backends", title_justify="left")
+    for name in ("backend", "model", "profile", "ready", "running", "context", "load from"):
+        table.add_column(name)
+    for f in findings:
+        table.add_row(f.backend, f.model, f.profile, "yes" if f.ready else "no", _dash(f.running), _dash(f.context), _dash(f.load_from))
+    console.print(table)
+    for f in findings:
+        for problem in f.problems:
+            console.print(f"[red]problem[/red] {f.backend}: {problem}", highlight=False)
+        for remark in f.remarks:
+            console.print(f"[yellow]remark[/yellow]  {f.backend}: {remark}", highlight=False)
+    for warning in config.warnings:
+        console.print(f"[yellow]remark[/yellow]  {warning}", highlight=False)
+    _print_plan(console, config)
+    console.print("[red]not ok[/red]" if _problems(findings) else "[green]ok[/green]")
+
+
+def _print_plan(console: Console, config: Config) -> None:
+    plan = _would_do(config)
+    console.print("models: " + "; ".join(f"{alias} → {', '.join(names)}" for alias, names in config.models.items()), highlight=False)
+    table = Table(title=f"a prompt of {TYPICAL_PROMPT} tokens on the idle fleet, by {plan['policy']}", title_justify="left")
+    for name in ("backend", "budget", "chance", "first token", "per token", "quality", "on time"):
+        table.add_column(name, justify="right" if name != "backend" else "left")
+    for c in plan["candidates"]:
+        numbers = (f"{c['ttft_s'] * 1000:.0f} ms", f"{c['tpot_s'] * 1000:.1f} ms", f"{c['quality']:.2f}", f"{c['p_on_time']:.0%}")
+        table.add_row(c["backend"], c["budget"], f"{c['probability']:.0%}", *numbers)
+    console.print(table)
+
+
+def _problems(findings: list[Finding]) -> list[str]:
+    return [problem for finding in findings for problem in finding.problems]
+
+
+def _dash(value: object) -> str:
+    return "–" if value is None else str(value)
+
+
+def _plainly(reason: str) -> str:
+    return {"connect_timeout": "no answer", "ConnectionRefusedError": "connection refused", "gaierror": "no such host"}.get(reason, reason)
