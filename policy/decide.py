@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from .encode import ENCODER, Observation, admitted, caps_of, encode, fits
+from .encode import ENCODER, Observation, admitted, encode, fits, ladder_of
 from .facts import Action, Ask, Backend, Budget, Decision, FleetView, Floats
 from .heuristics import Policy, explored
 
@@ -71,7 +71,8 @@ class Lack(StrEnum):
 
 def why_nobody(ask: Ask, view: FleetView, budgets: tuple[Budget, ...]) -> Lack | None:
     """Why the mask leaves only Shed; None when it does not."""
-    able, room = admitted(ask, view), fits(ask, view, caps_of(ask, budgets)).any(axis=1)
+    able = admitted(ask.allowed, ask.needs, view.backends)
+    room = fits(ask, view, ladder_of(ask.length, ask.max_tokens, budgets)).any(axis=1)
     if not able.any():
         return Lack.ABILITY
     if not (able & room).any():

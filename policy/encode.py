@@ -15,11 +15,12 @@ What is not handled
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
 
-from .facts import SLO, TASKS, Ask, Budget, Constants, FleetView, Floats, Length, Mask
+from .facts import SLO, TASKS, Ask, Backend, Budget, Constants, FleetView, Floats, Length, Mask
 
 ENCODER = 1
 """Version of this file's arithmetic. A change that moves any feature raises it."""
@@ -49,7 +50,6 @@ SURE_SHARE = 0.5
 """Of an estimated prompt's tokens, those that are surely there. The backend has the last word."""
 
 _SPREAD = 0.25  # relative one-sigma error of a predicted latency
-_EFFICIENT_SHARE = 0.5  # of the places, at which a backend-second is priced
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,121 +75,149 @@ class Observation:
 
 def encode(ask: Ask, view: FleetView, budgets: tuple[Budget, ...]) -> Observation:
     """See the head of this file. B = len(view.backends), K = len(budgets)."""
-    c = view.constants
-    caps = caps_of(ask, budgets)  # (K,)
-    ttft, tpot = speed(ask, view)  # (B,) each
-    tokens, p_whole = lengths(ask.length, caps)  # (K,) each
-    latency = ttft[:, None] + tpot[:, None] * np.maximum(tokens - 1, 0.0)  # (B, K)
-    work = work_s(c, ask.prompt_tokens, tokens * ask.n)  # (B, K)
+    c, ladder = view.constants, ladder_of(ask.length, ask.max_tokens, budgets)
+    ttft, tpot = (column[:, None] for column in speed(ask, view))  # (B, 1) each
+    work = work_s(c, ask.prompt_tokens, ladder.tokens * ask.n)  # (B, K)
     features = np.empty((len(FEATURES), len(view.backends), len(budgets)))
-    features[F["ttft_s"]] = ttft[:, None]
-    features[F["tpot_s"]] = tpot[:, None]
-    features[F["tokens"]] = tokens
-    features[F["latency_s"]] = latency
-    features[F["p_whole"]] = p_whole
-    features[F["p_on_time"]] = p_on_time(ask.slo, ask.length, caps, ttft[:, None], tpot[:, None])
-    features[F["quality"]] = _quality(c, ask.task, p_whole)
+    features[F["ttft_s"]] = ttft
+    features[F["tpot_s"]] = tpot
+    features[F["tokens"]] = ladder.tokens
+    features[F["latency_s"]] = ttft + tpot * (ladder.tokens - 1.0)
+    features[F["p_whole"]] = ladder.p_whole
+    features[F["p_on_time"]] = p_on_time(ask.slo, ask.length, ladder.caps, ttft, tpot)
+    features[F["quality"]] = _quality(c, ask.task, ladder.p_whole)
     features[F["work_s"]] = work
     features[F["load"]] = (view.in_flight / c.max_running)[:, None]
     features[F["price"]] = view.price[:, None]
     features[F["usd"]] = work * c.usd_per_s[:, None]
-    return Observation(features, np.append(who_can(ask, view, caps).reshape(-1), True), ask.weight)
+    mask = np.empty(features[0].size + 1, dtype=np.bool_)
+    mask[:-1], mask[-1] = who_can(ask, view, ladder).reshape(-1), True
+    return Observation(features, mask, ask.weight)
 
 
-def caps_of(ask: Ask, budgets: tuple[Budget, ...]) -> Floats:
-    """The cap in tokens that each budget comes to, (K,): the client's own ceiling is only ever lowered. inf where there is none."""
-    ceiling = math.inf if ask.max_tokens is None else ask.max_tokens
-    return np.array([min(ceiling, math.inf if b.tokens is None else b.tokens) for b in budgets])
+@dataclass(frozen=True, slots=True, eq=False)
+class Ladder:
+    """What the budgets come to for one request, (K,) each."""
+
+    caps: Floats  # tokens: the client's ceiling, only ever lowered; inf where there is none
+    answer: Floats  # tokens that are surely asked for: the cap, or one
+    distinct: Mask  # False where a budget comes to the same cap as one before it
+    tokens: Floats  # expected tokens of the answer
+    p_whole: Floats  # probability that the answer ends by itself
 
 
-def who_can(ask: Ask, view: FleetView, caps: Floats) -> Mask:
+@lru_cache(maxsize=4096)
+def ladder_of(length: Length, max_tokens: int | None, budgets: tuple[Budget, ...]) -> Ladder:
+    """The ladder of budgets under a client's ceiling. Kept, because requests repeat themselves in this."""
+    ceiling = math.inf if max_tokens is None else max_tokens
+    caps = np.array([min(ceiling, math.inf if b.tokens is None else b.tokens) for b in budgets])
+    distinct = np.array([cap not in caps[:k] for k, cap in enumerate(caps)])
+    tokens, p_whole = lengths(length, caps)
+    return Ladder(caps, np.where(np.isinf(caps), 1.0, caps), distinct, tokens, p_whole)
+
+
+def who_can(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
     """Which actions could answer, (B, K): admitted by the model name, able, up, and with room for prompt and answer.
 
     A backend whose queue was full a moment ago is left out while anybody else can answer.
     """
-    up = admitted(ask, view) & view.usable
-    can: Mask = up[:, None] & fits(ask, view, caps)
+    up = admitted(ask.allowed, ask.needs, view.backends) & view.usable
+    can: Mask = up[:, None] & fits(ask, view, ladder)
+    if not view.held.any():
+        return can
     free: Mask = can & ~view.held[:, None]
     return free if free.any() else can
 
 
-def admitted(ask: Ask, view: FleetView) -> Mask:
-    """Backends that the model name admits and that can do what the request's fields call for, up or not, (B,)."""
-    return np.array([b.name in ask.allowed and ask.needs <= b.capabilities for b in view.backends], dtype=np.bool_)
+@lru_cache(maxsize=1024)
+def admitted(allowed: frozenset[str], needs: frozenset[str], backends: tuple[Backend, ...]) -> Mask:
+    """Backends that a model name admits and that can do what a request's fields call for, up or not, (B,)."""
+    return np.array([b.name in allowed and needs <= b.capabilities for b in backends], dtype=np.bool_)
 
 
-def fits(ask: Ask, view: FleetView, caps: Floats) -> Mask:
-    """Where prompt and answer surely do not overflow the context, by an estimate of the prompt that may be twice too large, (B, K)."""
-    answer = np.where(np.isinf(caps), 1.0, caps)
-    distinct = np.array([cap not in caps[:k] for k, cap in enumerate(caps)])  # a budget above the client's ceiling is the ceiling
-    room = SURE_SHARE * ask.prompt_tokens + answer <= view.constants.context[:, None]
-    result: Mask = room & distinct
+def fits(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
+    """Where prompt and answer do not surely overflow the context, (B, K), and the budget is not one that repeats another."""
+    room = SURE_SHARE * ask.prompt_tokens + ladder.answer <= view.constants.context[:, None]
+    result: Mask = room & ladder.distinct
     return result
 
 
 def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats]:
     """Predicted seconds to first token and per token after it, (B,) each, if the request were given to each backend now."""
     c = view.constants
-    running = np.minimum(view.in_flight, c.max_running - 1) + ask.n
+    running = np.minimum(view.in_flight, c.max_running - 1.0) + ask.n
     kv = np.minimum(view.kv_tokens + ask.prompt_tokens, c.kv_capacity)
     step = c.step_fixed + running * c.step_per_seq + kv * c.step_per_kv
     read = c.prefill_fixed + (view.prefill_tokens + ask.prompt_tokens) / c.prefill_rate
-    queued = np.maximum(view.in_flight + ask.n - c.max_running, 0.0)
-    per_request = view.decode_tokens / np.maximum(view.in_flight, 1.0)  # tokens that one of them still has to write
-    place = queued / c.max_running * per_request * step
-    reading = np.minimum(view.arrival_rate * ask.prompt_tokens / c.prefill_rate / len(view.backends), 0.5)
-    return read + place + step, step / (1.0 - reading)
+    reading = np.minimum(view.arrival_rate * ask.prompt_tokens / len(view.backends) / c.prefill_rate, 0.5)
+    return read + step + _wait_s(view, ask.n, step), step / (1.0 - reading)
+
+
+def _wait_s(view: FleetView, n: int, step: Floats) -> Floats:
+    """Seconds until a place is free, (B,)."""
+    queued = view.in_flight + n - view.constants.max_running
+    if queued.max(initial=0.0) <= 0.0:
+        return _NO_WAIT
+    each = view.decode_tokens / np.maximum(view.in_flight, 1.0)  # tokens that one request still has to write
+    wait: Floats = np.maximum(queued, 0.0) / view.constants.max_running * each * step
+    return wait
+
+
+_NO_WAIT = np.zeros(())
 
 
 def lengths(length: Length, caps: Floats) -> tuple[Floats, Floats]:
     """Expected tokens of an answer under each cap, and the probability that it ends by itself, (K,) each. Log-normal."""
     mu, sigma = math.log(length.median), length.sigma
-    with np.errstate(divide="ignore"):
-        z = (np.log(np.maximum(caps, 1e-9)) - mu) / sigma
+    z = (np.log(caps) - mu) / sigma
     p_whole = phi(z)
     mean = math.exp(mu + sigma * sigma / 2)
-    beyond = np.where(np.isinf(caps), 0.0, np.where(np.isinf(caps), 0.0, caps) * (1.0 - p_whole))
+    beyond = np.where(np.isinf(caps), 0.0, np.minimum(caps, 1e12) * (1.0 - p_whole))
     return np.maximum(mean * phi(z - sigma) + beyond, 1.0), p_whole
 
 
 def p_on_time(slo: SLO, length: Length, caps: Floats, ttft: Floats, tpot: Floats) -> Floats:
-    """Probability that an answer meets every deadline that binds, (B, K), with the predictions off by _SPREAD."""
-    p = np.ones(np.broadcast_shapes(ttft.shape, caps.shape))
-    if slo.ttft_s is not None:
-        p = p * _p_within(slo.ttft_s, ttft)
-    if slo.tpot_s is not None:
-        p = p * _p_within(slo.tpot_s, tpot)
-    if slo.e2e_s is not None:
-        fits = np.maximum(slo.e2e_s - ttft, 0.0) / tpot  # tokens that can be written in time
-        z = (np.log(np.maximum(fits, 1e-9)) - math.log(length.median)) / math.hypot(length.sigma, _SPREAD)
-        p = p * np.where(fits >= caps, 1.0, phi(z))
-    return p
+    """Probability that an answer meets every deadline that binds, (B, K) or (B, 1), with predictions off by _SPREAD."""
+    each = phi((_log_deadlines(slo) - np.log(np.stack((ttft, tpot)))) / _SPREAD)  # (2, B, 1)
+    p: Floats = each[0] * each[1]
+    if slo.e2e_s is None:
+        return p
+    room = np.maximum(slo.e2e_s - ttft, 1e-9) / tpot  # tokens that can be written in time
+    z = (np.log(room) - math.log(length.median)) / math.hypot(length.sigma, _SPREAD)
+    return p * np.where(room >= caps, 1.0, phi(z))
+
+
+@lru_cache(maxsize=1024)
+def _log_deadlines(slo: SLO) -> Floats:
+    """Logarithms of the deadlines for first token and per token, (2, 1, 1); inf where one does not bind."""
+    return np.log([[[math.inf if s is None else s]] for s in (slo.ttft_s, slo.tpot_s)])
 
 
 def work_s(c: Constants, prompt_tokens: float, tokens: Floats) -> Floats:
     """Backend-seconds that a prompt and an answer of `tokens` (K,) take at a well-filled batch, (B, K)."""
-    n = np.maximum(c.max_running * _EFFICIENT_SHARE, 1.0)
-    step = c.step_fixed / n + c.step_per_seq + c.step_per_kv * prompt_tokens
+    step = c.step_shared + c.step_per_kv * prompt_tokens
     return (prompt_tokens / c.prefill_rate)[:, None] + step[:, None] * tokens
 
 
 def phi(z: Floats) -> Floats:
     """The normal distribution function, to 3e-4 (Page, 1977, tanh form)."""
-    z = np.clip(z, -8.0, 8.0)
-    result: Floats = 0.5 * (1.0 + np.tanh(0.7978845608 * (z + 0.044715 * z * z * z)))
+    z = np.minimum(np.maximum(z, -8.0), 8.0)
+    result: Floats = 0.5 + 0.5 * np.tanh(z * (0.7978845608 + 0.0356774081 * z * z))
     return result
-
-
-def _p_within(deadline: float, predicted: Floats) -> Floats:
-    return phi(np.log(deadline / np.maximum(predicted, 1e-6)) / _SPREAD)
 
 
 def _quality(c: Constants, task: tuple[float, ...], p_whole: Floats) -> Floats:
     """Expected quality over the task's probabilities, (B, K): a cut answer keeps what its task allows."""
+    both = c.quality @ _weights(task)  # (B, 2): of a whole answer, of a cut one
+    cut: Floats = both[:, 1:]
+    return cut + (both[:, :1] - cut) * p_whole
+
+
+@lru_cache(maxsize=4096)
+def _weights(task: tuple[float, ...]) -> Floats:
+    """A task's probabilities, and the same with what a cut leaves of each, (T, 2)."""
     weights = np.asarray(task)
-    whole, cut = c.quality @ weights, c.quality @ (weights * _CUT)  # (B,) each
-    quality: Floats = whole[:, None] * p_whole + cut[:, None] * (1.0 - p_whole)
-    return quality
+    return np.stack((weights, weights * _CUT), axis=1)
 
 
 _CUT = np.array([0.0 if task in WHOLE_ONLY else CUT_WORTH for task in TASKS])

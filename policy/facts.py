@@ -37,6 +37,10 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+EFFICIENT_SHARE = 0.5
+"""Of a backend's places, how many are taken when a second of it is priced: neither idle nor crowded."""
+
+
 @dataclass(frozen=True, slots=True)
 class SLO:
     """Deadlines of one answer. A deadline that is None does not bind."""
@@ -124,6 +128,7 @@ class Constants:
     context: Floats
     usd_per_s: Floats  # 0 where the profile has no price
     quality: Floats  # (B, T) over TASKS
+    step_shared: Floats  # a sequence's share of a step at a batch that is EFFICIENT_SHARE full
 
     @classmethod
     def of(cls, backends: tuple[Backend, ...]) -> "Constants":
@@ -145,6 +150,7 @@ class Constants:
             context=column(e.context for e in engines),
             usd_per_s=column((p.usd_per_hour or 0.0) / 3600 for p in profiles),
             quality=np.array([[p.quality[task] for task in TASKS] for p in profiles]).reshape(len(profiles), len(TASKS)),
+            step_shared=column(e.step_fixed_s / max(e.max_running * EFFICIENT_SHARE, 1.0) + e.step_per_seq_s for e in engines),
         )
 
     def with_limits(self, column: int, max_running: int | None, kv_tokens: int | None) -> "Constants":

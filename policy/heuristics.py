@@ -49,37 +49,34 @@ def static(wanted: Mask) -> Policy:
     """Always one backend and budget, (A,) True there; anything else the mask allows only when that one cannot answer."""
 
     def policy(observation: Observation) -> Floats:
-        here = wanted & observation.mask
-        return _share(here if here.any() else _asking(observation))
+        here = wanted[:-1] & observation.mask[:-1]
+        return _share(here if here.any() else observation.mask[:-1])
 
     return policy
 
 
 def random(observation: Observation) -> Floats:
     """Every allowed action that asks somebody, alike."""
-    return _share(_asking(observation))
+    return _share(observation.mask[:-1])
 
 
 def least_loaded(observation: Observation) -> Floats:
     """The backend with the smallest share of its places taken; of its budgets the one that cuts least."""
-    asking = _asking(observation)
-    best = _least(observation["load"], asking)
-    return _share(_most(observation["tokens"], best))
+    return _share(_most(observation["tokens"], _most(-observation["load"], observation.mask[:-1])))
 
 
 def deadline_greedy(observation: Observation) -> Floats:
     """The best answer that is likely on time; when none is, the one most likely to be (SlackFit's rule)."""
-    asking = _asking(observation)
-    on_time = observation["p_on_time"]
-    fitting = asking & _padded(on_time >= FITS)
+    asking, on_time, quality = observation.mask[:-1], observation["p_on_time"], observation["quality"]
+    fitting = asking & (on_time >= FITS)
     if fitting.any():
-        return _share(_most(on_time, _most(observation["quality"], fitting)))
-    return _share(_most(observation["quality"], _most(on_time, asking)))
+        return _share(_most(on_time, _most(quality, fitting)))
+    return _share(_most(quality, _most(on_time, asking)))
 
 
 def weighted_score(observation: Observation, weights: Weights = Weights()) -> Floats:
     """Quality against latency against money, as in RouteBalance (arXiv 2606.17949)."""
-    asking = _asking(observation)
+    asking = observation.mask[:-1]
     score = (
         weights.quality * _scaled(observation["quality"], asking)
         - weights.latency * _scaled(observation["latency_s"], asking)
@@ -90,12 +87,10 @@ def weighted_score(observation: Observation, weights: Weights = Weights()) -> Fl
 
 def bid_price(observation: Observation) -> Floats:
     """What an action is worth on time, less the price of the backend's time that it takes; Shed when nothing is worth its price."""
-    asking = _asking(observation)
+    asking = observation.mask[:-1]
     value = observation.weight * observation["quality"] * observation["p_on_time"]
     score = value - observation["price"] * observation["work_s"]
-    if observation.mask[-1] and (not asking.any() or score[asking[:-1]].max() < SHED_BELOW * observation.weight):
-        return _share(_only_shed(observation))
-    return _share(_most(score, asking))
+    return _share(_most(score, asking & (score >= SHED_BELOW * observation.weight)))
 
 
 _PLAIN: dict[str, Policy] = {
@@ -117,53 +112,35 @@ def _index_of(text: str, actions: tuple[Action, ...]) -> Mask:
     return wanted
 
 
-def _asking(observation: Observation) -> Mask:
-    """The allowed actions that ask somebody, (A,); all of the mask when none does, so that Shed remains."""
-    asking = observation.mask.copy()
-    asking[-1] = False
-    return asking if asking.any() else observation.mask
-
-
-def _only_shed(observation: Observation) -> Mask:
-    shed = np.zeros_like(observation.mask)
-    shed[-1] = True
-    return shed
-
-
-def _padded(flags: Mask) -> Mask:
-    return np.append(flags, False)
-
-
 def _most(values: Floats, among: Mask) -> Mask:
-    """Those of `among` (A,) with the largest of `values` (A - 1,); `among` itself when it holds only Shed."""
-    if not among[:-1].any():
-        return among
-    candidates = np.where(among[:-1], values, -np.inf)
-    return _padded(candidates >= candidates.max() - 1e-12)
-
-
-def _least(values: Floats, among: Mask) -> Mask:
-    return _most(-values, among)
+    """Those of `among` (A - 1,) with the largest of `values` (A - 1,)."""
+    candidates = np.where(among, values, -np.inf)
+    most: Mask = (candidates >= candidates.max() - 1e-12) & among
+    return most
 
 
 def _scaled(values: Floats, among: Mask) -> Floats:
-    inside = values[among[:-1]]
-    if not inside.size:
-        return values
-    span = inside.max() - inside.min()
+    inside = values[among]
+    span = np.ptp(inside) if inside.size else 0.0
     scaled: Floats = (values - inside.min()) / span if span else np.zeros_like(values)
     return scaled
 
 
 def _share(chosen: Mask) -> Floats:
-    shared: Floats = chosen / chosen.sum()
-    return shared
+    """Probabilities (A,), alike over the chosen (A - 1,) actions that ask somebody; all on Shed when none is chosen."""
+    probabilities = np.zeros(len(chosen) + 1)
+    n = np.count_nonzero(chosen)
+    if n:
+        probabilities[:-1] = chosen / n
+    else:
+        probabilities[-1] = 1.0
+    return probabilities
 
 
 def explored(probabilities: Floats, observation: Observation, explore: float) -> Floats:
     """(1 - explore) of a policy and `explore` uniform over the actions that are likely on time; unchanged when none is."""
-    worth = observation.mask & _padded(observation["p_on_time"] >= FITS)
-    if not explore or not worth.any():
+    if not explore:
         return probabilities
+    worth = observation.mask[:-1] & (observation["p_on_time"] >= FITS)
     mixed: Floats = (1.0 - explore) * probabilities + explore * _share(worth)
-    return mixed
+    return mixed if worth.any() else probabilities
