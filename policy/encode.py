@@ -149,7 +149,7 @@ def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats]:
     kv = np.minimum(view.kv_tokens + ask.prompt_tokens, c.kv_capacity)
     step = c.step_fixed + running * c.step_per_seq + kv * c.step_per_kv
     read = c.prefill_fixed + (view.prefill_tokens + ask.prompt_tokens) / c.prefill_rate
-    reading = np.minimum(view.arrival_rate * ask.prompt_tokens / len(view.backends) / c.prefill_rate, 0.5)
+    reading = np.minimum(view.arrival_rate * ask.prompt_tokens / max(len(view.backends), 1) / c.prefill_rate, 0.5)
     return read + step + _wait_s(view, ask.n, step), step / (1.0 - reading)
 
 

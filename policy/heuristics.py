@@ -66,12 +66,12 @@ def least_loaded(observation: Observation) -> Floats:
 
 
 def deadline_greedy(observation: Observation) -> Floats:
-    """The best answer that is likely on time; when none is, the one most likely to be (SlackFit's rule)."""
+    """The best answer that is likely on time; when none is, the one most likely to be, or the soonest (SlackFit's rule)."""
     asking, on_time, quality = observation.mask[:-1], observation["p_on_time"], observation["quality"]
     fitting = asking & (on_time >= FITS)
     if fitting.any():
         return _share(_most(on_time, _most(quality, fitting)))
-    return _share(_most(quality, _most(on_time, asking)))
+    return _share(_most(-observation["latency_s"], _most(on_time, asking)))
 
 
 def weighted_score(observation: Observation, weights: Weights = Weights()) -> Floats:
@@ -115,7 +115,7 @@ def _index_of(text: str, actions: tuple[Action, ...]) -> Mask:
 def _most(values: Floats, among: Mask) -> Mask:
     """Those of `among` (A - 1,) with the largest of `values` (A - 1,)."""
     candidates = np.where(among, values, -np.inf)
-    most: Mask = (candidates >= candidates.max() - 1e-12) & among
+    most: Mask = (candidates >= candidates.max(initial=-np.inf) - 1e-12) & among
     return most
 
 

@@ -104,7 +104,7 @@ def from_bytes(line: bytes) -> Line:
             decision=raw["decision"],
             outcome=Outcome(**{**raw["outcome"], "ending": Ending(raw["outcome"]["ending"])}),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadRecord(f"{type(error).__name__}: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,8 @@ from .relay import Relay
 from .serving import Serving
 
 Headers = Mapping[bytes, bytes]
+OURS = "The proxy failed; this has been logged."
+log = logging.getLogger("bestserve")
 
 
 class Answer:
@@ -41,6 +44,9 @@ class Answer:
             response = response_of(failure, {"x-request-id": request_id})
         except ClientDisconnect:
             return
+        except Exception:
+            log.exception("request %s failed before it was decided", request_id)
+            response = response_of(Failure(OURS), {"x-request-id": request_id})
         await response(scope, receive, send)
 
     async def walk(self, receive: Receive, headers: Headers, request_id: str, arrived: float) -> ASGIApp:
@@ -213,7 +219,7 @@ async def fail(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         ours = NotAllowed if error.status_code == 405 else NotFound
         return response_of(ours(f"{request.method} {request.url.path[:200]} does not exist here."), dict(error.headers or {}))
-    return response_of(Failure("The proxy failed; this has been logged."))
+    return response_of(Failure(OURS))
 
 
 def _authorization(request: Request) -> bytes | None:

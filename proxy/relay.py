@@ -7,6 +7,7 @@ during a long prefill frees its backend at once and not at the first byte.
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -23,6 +24,8 @@ from .errors import BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, 
 from .serving import Serving
 from .upstream import Reply, Upstream
 from .watch import Watch
+
+log = logging.getLogger("bestserve")
 
 PROGRESS = 32
 """Tokens between two reports of progress to the Fleet."""
@@ -52,13 +55,20 @@ class Relay:
         try:
             await self.attempts(send)
         except Failure as failure:
-            await response_of(failure, {k.decode(): v.decode() for k, v in self.told})(scope, receive, send)
+            await response_of(failure, self._told())(scope, receive, send)
+        except Exception:
+            log.exception("request %s failed", self.request_id)
+            if not self.started:
+                await response_of(Failure("The proxy failed; this has been logged."), self._told())(scope, receive, send)
         except asyncio.CancelledError:
             if not self.left:
                 raise  # the server is going down
             work.uncancel()
         finally:
             watcher.cancel()
+
+    def _told(self) -> dict[str, str]:
+        return {name.decode(): value.decode() for name, value in self.told}
 
     async def attempts(self, send: Send) -> None:
         """Ask one backend after another until one answers. Raises Failure when nobody is left."""

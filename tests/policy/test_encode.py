@@ -1,0 +1,184 @@
+"""What a request would meet: one line per feature, a small fleet by hand, the expected number."""
+
+import math
+
+import numpy as np
+import pytest
+from tests.policy.facts_by_hand import BUDGETS, LADDER, LARGE, SMALL, ask, backend
+
+from bestserve.policy import task
+from bestserve.policy.encode import FEATURES, encode, phi
+from bestserve.policy.facts import SLO, Budget, Length, Load
+from bestserve.policy.fleet import Fleet
+
+ONE = (backend("small", quality=0.4),)
+
+
+def feature(name: str, fleet: Fleet | None = None, budgets: tuple[Budget, ...] = BUDGETS, **changes: object) -> float:
+    observation = encode(ask(**changes), (fleet or Fleet(ONE)).view(0.0), budgets)
+    return float(observation[name][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ttft_s", 0.004 + 300 / 50_000 + (0.004 + 0.00005 + 300 * 5e-8)),
+        ("tpot_s", 0.004 + 0.00005 + 300 * 5e-8),
+        ("tokens", 129.0 * math.exp(0.93**2 / 2)),
+        ("p_whole", 1.0),
+        ("p_on_time", 1.0),
+        ("quality", 0.4),
+        ("load", 0.0),
+        ("price", 0.0),
+    ],
+)
+def test_an_idle_backend_by_hand(name, expected):
+    """300 prompt tokens, one sequence, nothing else there."""
+    assert feature(name) == pytest.approx(expected, rel=1e-3)
+
+
+def test_latency_is_first_token_and_the_others():
+    """The whole answer takes the first token and the expected rest."""
+    whole = feature("ttft_s") + (feature("tokens") - 1) * feature("tpot_s")
+    assert feature("latency_s") == pytest.approx(whole)
+
+
+def test_a_cap_shortens_the_answer_and_may_cut_it():
+    """Under 128 tokens about half of the answers end by themselves, and the quality falls with the other half."""
+    capped = (Budget(128),)
+    assert feature("p_whole", budgets=capped) == pytest.approx(0.497, abs=0.01)
+    assert feature("tokens", budgets=capped) < 128
+    assert feature("quality", budgets=capped, task=task.prior("code")) < 0.4 * 0.6
+
+
+def test_code_is_worth_nothing_when_cut_and_chat_something():
+    """What a cut leaves depends on the task."""
+    capped = (Budget(128),)
+    code, chat = (feature("quality", budgets=capped, task=task.prior(t)) for t in ("code", "chat"))
+    assert code < chat < 0.4
+
+
+def test_the_client_ceiling_is_only_ever_lowered():
+    """Budgets above the ceiling come to the same cap, and only the first of them is offered."""
+    observation = encode(ask(max_tokens=200), Fleet(ONE).view(0.0), BUDGETS)
+    assert observation.mask.tolist() == [True, False, False, True, True]
+    assert observation["tokens"][0] == observation["tokens"][1]
+
+
+def test_a_queue_makes_the_first_token_wait():
+    """Beyond its places, every request waits for one to be free."""
+    fleet = Fleet((backend("small", max_running=4),))
+    idle = feature("ttft_s", fleet)
+    fleet.begin(_decision(fleet), 0.0)
+    fleet.observe("small", Load(4, 8, 2000), 0.0)
+    assert feature("ttft_s", fleet) > 5 * idle
+
+
+def _decision(fleet: Fleet):
+    from tests.policy.facts_by_hand import decision
+
+    return decision(fleet, "small")
+
+
+def test_prompts_ahead_are_read_first():
+    """Ten thousand tokens begun before put off the first token by their reading."""
+    fleet = Fleet(ONE)
+    fleet.siblings(np.array([[1.0], [10_000.0], [0.0], [0.0]]))
+    assert feature("ttft_s", fleet) - feature("ttft_s") == pytest.approx(10_000 / 50_000, rel=0.01)
+
+
+def test_a_larger_batch_slows_every_token():
+    """Sequences and context each add their part to the step."""
+    fleet = Fleet(ONE)
+    fleet.observe("small", Load(10, 0, 5000), 0.0)
+    assert feature("tpot_s", fleet) - feature("tpot_s") == pytest.approx(10 * 0.00005 + 5000 * 5e-8, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("slo", "likely"),
+    [
+        (SLO(ttft_s=None, tpot_s=None), True),
+        (SLO(ttft_s=0.0001), False),
+        (SLO(tpot_s=0.0001), False),
+        (SLO(e2e_s=0.05), False),
+        (SLO(e2e_s=60.0), True),
+    ],
+)
+def test_every_deadline_that_binds_must_be_met(slo, likely):
+    """One that is hopeless makes the whole hopeless; one that is absent asks nothing."""
+    assert (feature("p_on_time", slo=slo) > 0.5) is likely
+
+
+def test_a_cap_makes_a_deadline_certain():
+    """An answer that cannot be longer than what fits in time is on time."""
+    tight = SLO(ttft_s=None, tpot_s=None, e2e_s=1.0)
+    long = Length(2000.0, 0.3)
+    assert feature("p_on_time", slo=tight, length=long) < 0.05
+    assert feature("p_on_time", slo=tight, length=long, budgets=(Budget(128),)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "who"),
+    [
+        ({}, ["small", "medium", "large"]),
+        ({"allowed": frozenset({"large"})}, ["large"]),
+        ({"needs": frozenset({"json"})}, ["medium", "large"]),
+        ({"needs": frozenset({"json", "vision"})}, ["large"]),
+        ({"needs": frozenset({"embeddings"})}, []),
+        ({"prompt_tokens": 70_000}, []),
+        ({"max_tokens": 40_000}, []),
+    ],
+)
+def test_the_mask_is_who_can(changes, who):
+    """Admitted by name, able, and with room."""
+    observation = encode(ask(**changes), Fleet(LADDER).view(0.0), (Budget(),))
+    assert [b.name for b, can in zip(LADDER, observation.mask, strict=False) if can] == who
+    assert observation.mask[-1]
+
+
+def test_a_budget_makes_room_where_the_client_asked_for_too_much():
+    """A ceiling over the context fits once a budget lowers it."""
+    observation = encode(ask(max_tokens=40_000), Fleet(ONE).view(0.0), BUDGETS)
+    assert observation.mask.tolist() == [False, True, True, True, True]
+
+
+def test_an_estimate_of_the_prompt_masks_only_what_is_sure():
+    """A prompt that by its size is a little too long is left to the backend to judge."""
+    assert encode(ask(prompt_tokens=40_000), Fleet(ONE).view(0.0), (Budget(),)).mask[0]
+
+
+def test_a_held_backend_is_asked_when_nobody_else_can():
+    """A queue that was full a moment ago is better than no answer."""
+    fleet = Fleet((SMALL, LARGE))
+    from tests.policy.facts_by_hand import decision, outcome
+
+    from bestserve.policy.facts import Ending
+
+    for name in ("small", "large"):
+        before = encode(ask(), fleet.view(0.0), (Budget(),)).mask.tolist()
+        fleet.end(fleet.begin(decision(fleet, name), 0.0), outcome(Ending.REFUSED, reason="queue_full"), 0.0)
+        after = encode(ask(), fleet.view(0.0), (Budget(),)).mask.tolist()
+        assert (before, after) == (([True] * 3, [False, True, True]) if name == "small" else ([False, True, True], [True] * 3))
+
+
+def test_the_digest_names_the_observation():
+    """The same facts give the same digest, another fact another."""
+    seen = Fleet(LADDER).view(0.0)
+    assert encode(ask(), seen, BUDGETS).digest() == encode(ask(), seen, BUDGETS).digest()
+    assert encode(ask(), seen, BUDGETS).digest() != encode(ask(prompt_tokens=301), seen, BUDGETS).digest()
+
+
+def test_features_are_finite_under_absurd_facts():
+    """Nothing an API or a backend can say makes a feature infinite or not a number."""
+    fleet = Fleet(LADDER)
+    fleet.observe("small", Load(10**6, 10**6, 10**9), 0.0)
+    observation = encode(ask(prompt_tokens=10**9, max_tokens=1, n=128, slo=SLO(1e-9, 1e-9, 1e-9)), fleet.view(0.0), BUDGETS)
+    assert observation.features.shape == (len(FEATURES), 3, 4)
+    assert np.isfinite(observation.features).all()
+
+
+def test_phi_is_the_normal_distribution_function():
+    """To 3e-4, against the error function."""
+    z = np.linspace(-5, 5, 201)
+    exact = np.array([0.5 * (1 + math.erf(x / math.sqrt(2))) for x in z])
+    assert np.abs(phi(z) - exact).max() < 3e-4

@@ -1,0 +1,69 @@
+"""Records and their lines."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.policy.facts_by_hand import LADDER, ask, chooser, outcome
+
+from bestserve.policy.decide import decide
+from bestserve.policy.fleet import Fleet
+from bestserve.policy.record import SCHEMA, BadRecord, Record, from_bytes, to_bytes
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "records"
+
+
+def record() -> Record:
+    view = Fleet(LADDER).view(12.5)
+    made, _ = decide(ask(session="ab12"), view, chooser("deadline-greedy"), draw=0.25, id="decision-1")
+    return Record("request-1", 0, 1_795_000_000.25, "live", ask(session="ab12"), view, made, outcome())
+
+
+def test_a_line_reads_back_as_what_was_written():
+    """Ask and Outcome come back equal; view and decision as plain facts."""
+    line = from_bytes(to_bytes(record()))
+
+    assert line.ask == ask(session="ab12")
+    assert line.outcome == outcome()
+    assert line.request_id == "request-1"
+    assert line.decision["action"] == {"backend": "large", "budget": None}
+    assert line.decision["propensity"] == 1.0
+    assert line.view["report_age_s"] == [None, None, None]
+
+
+def test_a_record_is_one_line_of_json():
+    """Newline at the end and nowhere else, whatever the facts."""
+    line = to_bytes(record())
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert orjson.loads(line)["schema"] == SCHEMA
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_lines_of_every_schema_so_far_can_be_read(path):
+    """A log can be read forever."""
+    lines = [from_bytes(line) for line in path.read_bytes().splitlines()]
+    assert len(lines) == 2
+    assert {line.decision["policy"] for line in lines} == {"deadline-greedy"}
+
+
+def test_there_is_a_golden_file_for_todays_schema():
+    """A new schema comes with its own."""
+    assert (GOLDEN / f"schema-{SCHEMA}.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"", "JSONDecodeError"),
+        (b'{"schema": 1', "JSONDecodeError"),
+        (b"[]", "AttributeError"),
+        (b"{}", "not a schema number"),
+        (b'{"schema": 99}', "please update"),
+        (b'{"schema": 1}', "request_id"),
+    ],
+)
+def test_a_line_that_is_no_record_says_why(line, why):
+    """Never another error than BadRecord."""
+    with pytest.raises(BadRecord, match=why):
+        from_bytes(line)
