@@ -43,9 +43,9 @@ PEERS = {
 CONFIG = """\
 listen: {{host: 127.0.0.1, port: {port}}}
 backends:
-  - {{name: a, url: "{upstream}", model: mock, profile: {profile}}}
-  - {{name: b, url: "{upstream}", model: mock, profile: {profile}}}
-  - {{name: c, url: "{upstream}", model: mock, profile: {profile}}}
+  - {{name: a, url: "{upstream}", model: mock, profile: {profile}, context: 262144}}
+  - {{name: b, url: "{upstream}", model: mock, profile: {profile}, context: 262144}}
+  - {{name: c, url: "{upstream}", model: mock, profile: {profile}, context: 262144}}
 models: {{auto: [a, b, c]}}
 budgets: [none, 1024, 384, 128]
 policy: {{checkpoint: none, fallback: deadline-greedy}}
@@ -273,7 +273,8 @@ class Bench:
         """How much of the two cores went to work that is not this bench's: a figure taken beside much of it is noise."""
         ours = float(sum(report["cpu_percent"].values()))
         cores = {str(self.args.relay_core), str(self.args.load_core)}
-        return round(sum(report["cores_percent"].get(core, 0.0) for core in cores) - ours, 1)
+        busy = float(sum(report["cores_percent"].get(core, 0.0) for core in cores))
+        return round(busy - ours, 1)
 
     def pace(self, interval_ms: float) -> None:
         ask(self.upstream_port, "POST", "/bench/interval", str(interval_ms))

@@ -57,14 +57,18 @@ def check(path: Path, as_json: bool) -> None:
 @click.option("--model", "served_model", help="Name to serve the model under, instead of the profile's.")
 @click.option("--max-queued", type=click.IntRange(0), help="Requests that may wait, instead of the profile's.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the lengths and texts of the answers.")
-def emulate(name: str, **how: Any) -> None:
+def emulate(name: str, max_queued: int | None, **how: Any) -> None:
     """Stand in for one SGLang server: same dialect, timed by a profile, with filler for text."""
+    from dataclasses import replace
+
     from bestserve.profiles import BadProfile, load
 
     try:
         profile = load(name)
     except BadProfile as error:
         raise click.ClickException(str(error)) from error
+    if max_queued is not None:
+        profile = replace(profile, engine=replace(profile.engine, max_queued=max_queued))
     from .emulator import run
 
     run(profile, **how)
@@ -73,7 +77,13 @@ def emulate(name: str, **how: Any) -> None:
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port of the proxy; 0 takes a free one.")
-@click.option("--load", type=click.FloatRange(0, 1000), default=2.0, show_default=True, help="Requests a second of its own traffic.")
+@click.option(
+    "--load",
+    type=click.FloatRange(0, 1000),
+    default=6.0,
+    show_default=True,
+    help="Requests a second of its own traffic, in the mean; 0 for none.",
+)
 @click.option("--time-scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="2 is half as fast.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Stop after this long, instead of at Ctrl-C.")
 def demo(**how: Any) -> None:

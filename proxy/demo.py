@@ -6,6 +6,7 @@ very Records that it makes, whoever sent the requests.
 
 import asyncio
 import contextlib
+import math
 import random
 import signal
 import socket
@@ -45,6 +46,7 @@ PROMPTS = (
 READY_S = 30.0
 SHOWN_S = 30.0
 LINE_S = 5.0
+SWING, WAVE_S = 0.8, 60.0  # the demo's own traffic comes and goes
 
 
 def run(*, host: str, port: int, load: float, time_scale: float, seconds: float | None) -> int:
@@ -141,7 +143,7 @@ class _Demo:
     async def _beside(self, here: Serving) -> None:
         base = f"http://{self.config.listen.host}:{self.config.listen.port}"
         await self._until_up(here)
-        self.console.print(f"ready: {base}/v1   e.g. openai.OpenAI(base_url='{base}/v1', api_key='any')   Ctrl-C ends it", highlight=False)
+        self.console.print(f"ready: {base}/v1   e.g. openai.OpenAI(base_url='{base}/v1', api_key='any')\nCtrl-C ends it.", highlight=False)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._show(here))
             if self.load:
@@ -158,7 +160,7 @@ class _Demo:
     async def _traffic(self, proxy: Upstream, group: asyncio.TaskGroup) -> None:
         dice = random.Random(0)  # noqa: S311  the same traffic every time
         while True:
-            await asyncio.sleep(dice.expovariate(self.load))
+            await asyncio.sleep(dice.expovariate(self.load * (1 + SWING * math.sin(2 * math.pi * time.monotonic() / WAVE_S))))
             group.create_task(_one_request(proxy, dice.choice(PROMPTS), stream=dice.random() < 0.7))
 
     async def _show(self, here: Serving) -> None:

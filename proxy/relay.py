@@ -61,9 +61,9 @@ class Relay:
             if not self.started:
                 await response_of(Failure("The proxy failed; this has been logged."), self._told())(scope, receive, send)
         except asyncio.CancelledError:
-            if not self.left:
-                raise  # the server is going down
             work.uncancel()
+            if not self.left:  # the server is going down
+                await self._say_goodbye(scope, receive, send)
         finally:
             watcher.cancel()
 
@@ -173,10 +173,17 @@ class Relay:
         headers = [(b"content-type", kind), *self.told, *_decided(decision, self.task_name), *more]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    async def _say_broken(self, send: Send) -> None:
+    async def _say_broken(self, send: Send, why: str = "The backend failed while it was answering.", code: str = "backend_failed") -> None:
         """An honest end for a stream that broke: an error event, which the OpenAI SDKs raise, and no [DONE]."""
-        body = error_body("The backend failed while it was answering.", type_="server_error", code="backend_failed")
+        body = error_body(why, type_="server_error", code=code)
         await send({"type": "http.response.body", "body": b"data: " + body + b"\n\n"})
+
+    async def _say_goodbye(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.started:
+            await self._say_broken(send, "The proxy is going down.", "going_down")
+            return
+        failure = NobodyCan("The proxy is going down. Please try again.", retry_after_s=1.0)
+        await response_of(failure, self._told())(scope, receive, send)
 
     async def _watch(self, receive: Receive, work: asyncio.Task[None]) -> None:
         while (await receive())["type"] != "http.disconnect":

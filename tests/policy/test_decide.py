@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.policy.facts_by_hand import BUDGETS, LADDER, ask, chooser
 
 from bestserve.policy.decide import LATEST_S, SOONEST_S, Lack, choose, decide, retry_after_s, why_nobody
 from bestserve.policy.encode import ENCODER
 from bestserve.policy.fleet import Fleet
+from tests.policy.facts_by_hand import BUDGETS, LADDER, ask, chooser
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20).filter(lambda p: sum(p) > 1e-6), st.floats(0, 1, exclude_max=True))

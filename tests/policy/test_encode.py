@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from tests.policy.facts_by_hand import BUDGETS, LADDER, LARGE, SMALL, ask, backend
 
 from bestserve.policy import task
 from bestserve.policy.encode import FEATURES, encode, phi
 from bestserve.policy.facts import SLO, Budget, Length, Load
 from bestserve.policy.fleet import Fleet
+from tests.policy.facts_by_hand import BUDGETS, LADDER, LARGE, SMALL, ask, backend
 
 ONE = (backend("small", quality=0.4),)
 
@@ -150,9 +150,8 @@ def test_an_estimate_of_the_prompt_masks_only_what_is_sure():
 def test_a_held_backend_is_asked_when_nobody_else_can():
     """A queue that was full a moment ago is better than no answer."""
     fleet = Fleet((SMALL, LARGE))
-    from tests.policy.facts_by_hand import decision, outcome
-
     from bestserve.policy.facts import Ending
+    from tests.policy.facts_by_hand import decision, outcome
 
     for name in ("small", "large"):
         before = encode(ask(), fleet.view(0.0), (Budget(),)).mask.tolist()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.policy.facts_by_hand import LADDER, LARGE, SMALL, ask, backend, chooser, decision, outcome
 
 from bestserve.policy.decide import decide
 from bestserve.policy.facts import Ending, Load
 from bestserve.policy.fleet import HOLD_S, CircuitRules, CircuitState, Fleet
+from tests.policy.facts_by_hand import LADDER, LARGE, SMALL, ask, backend, chooser, decision, outcome
 
 
 def test_what_begins_is_counted_and_what_ends_is_not():

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.policy.facts_by_hand import BUDGETS, LADDER, ask, backend, chooser
 
 from bestserve.policy.decide import actions_of, decide
 from bestserve.policy.encode import encode
 from bestserve.policy.facts import SLO, Budget, FleetView, Load
 from bestserve.policy.fleet import Fleet
 from bestserve.policy.heuristics import by_name, explored
+from tests.policy.facts_by_hand import BUDGETS, LADDER, ask, backend, chooser
 
 ALL = ["static:medium", "static:medium@128", "random", "least-loaded", "deadline-greedy", "weighted-score", "bid-price"]
 

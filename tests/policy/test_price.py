@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.policy.facts_by_hand import BUDGETS, LADDER, ask
 
 from bestserve.policy import task
 from bestserve.policy.encode import FEATURES, encode
 from bestserve.policy.facts import TASKS
 from bestserve.policy.fleet import Fleet
 from bestserve.policy.price import HEADROOM, asked_for, prices
+from tests.policy.facts_by_hand import BUDGETS, LADDER, ask
 
 
 def demand(n: int = 48) -> tuple[np.ndarray, np.ndarray]:

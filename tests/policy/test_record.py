@@ -4,11 +4,11 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.policy.facts_by_hand import LADDER, ask, chooser, outcome
 
 from bestserve.policy.decide import decide
 from bestserve.policy.fleet import Fleet
 from bestserve.policy.record import SCHEMA, BadRecord, Record, from_bytes, to_bytes
+from tests.policy.facts_by_hand import LADDER, ask, chooser, outcome
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "records"
 

@@ -1,11 +1,11 @@
 """What an answer was worth."""
 
 import pytest
-from tests.policy.facts_by_hand import LARGE, ask, outcome
 
 from bestserve.policy import task
 from bestserve.policy.facts import SLO, Ending
 from bestserve.policy.reward import Objective, is_on_time, lateness, reward
+from tests.policy.facts_by_hand import LARGE, ask, outcome
 
 QUALITY = 0.8
 
