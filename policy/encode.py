@@ -76,7 +76,7 @@ class Observation:
 def encode(ask: Ask, view: FleetView, budgets: tuple[Budget, ...]) -> Observation:
     """See the head of this file. B = len(view.backends), K = len(budgets)."""
     c, ladder = view.constants, ladder_of(ask.length, ask.max_tokens, budgets)
-    ttft, tpot = (column[:, None] for column in speed(ask, view))  # (B, 1) each
+    ttft, tpot, places = (column[:, None] for column in speed(ask, view))  # (B, 1) each
     work = work_s(c, ask.prompt_tokens, ladder.tokens * ask.n)  # (B, K)
     features = np.empty((len(FEATURES), len(view.backends), len(budgets)))
     features[F["ttft_s"]] = ttft
@@ -87,7 +87,7 @@ def encode(ask: Ask, view: FleetView, budgets: tuple[Budget, ...]) -> Observatio
     features[F["p_on_time"]] = p_on_time(ask.slo, ask.length, ladder.caps, ttft, tpot)
     features[F["quality"]] = _quality(c, ask.task, ladder.p_whole)
     features[F["work_s"]] = work
-    features[F["load"]] = (view.in_flight / c.max_running)[:, None]
+    features[F["load"]] = view.in_flight[:, None] / places
     features[F["price"]] = view.price[:, None]
     features[F["usd"]] = work * c.usd_per_s[:, None]
     mask = np.empty(features[0].size + 1, dtype=np.bool_)
@@ -142,28 +142,25 @@ def fits(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
     return result
 
 
-def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats]:
-    """Predicted seconds to first token and per token after it, (B,) each, if the request were given to each backend now."""
+def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats, Floats]:
+    """If the request were given to each backend now, (B,) each: predicted seconds to first token, and per token after it; and the
+    places that it would compete for."""
     c = view.constants
-    running = np.minimum(view.in_flight, c.max_running - 1.0) + ask.n
+    present = view.in_flight + ask.n
+    places = _places(ask, view, present)
+    running = np.minimum(present, places)
     kv = np.minimum(view.kv_tokens + ask.prompt_tokens, c.kv_capacity)
     step = c.step_fixed + running * c.step_per_seq + kv * c.step_per_kv
     read = c.prefill_fixed + (view.prefill_tokens + ask.prompt_tokens) / c.prefill_rate
+    wait = np.maximum(present - places, 0.0) / places * (view.decode_tokens / present) * step  # until those ahead have written theirs
     reading = np.minimum(view.arrival_rate * ask.prompt_tokens / max(len(view.backends), 1) / c.prefill_rate, 0.5)
-    return read + step + _wait_s(view, ask.n, step), step / (1.0 - reading)
+    return read + wait + step, step / (1.0 - reading), places
 
 
-def _wait_s(view: FleetView, n: int, step: Floats) -> Floats:
-    """Seconds until a place is free, (B,)."""
-    queued = view.in_flight + n - view.constants.max_running
-    if queued.max(initial=0.0) <= 0.0:
-        return _NO_WAIT
-    each = view.decode_tokens / np.maximum(view.in_flight, 1.0)  # tokens that one request still has to write
-    wait: Floats = np.maximum(queued, 0.0) / view.constants.max_running * each * step
-    return wait
-
-
-_NO_WAIT = np.zeros(())
+def _places(ask: Ask, view: FleetView, present: Floats) -> Floats:
+    """Requests that can be decoded together, (B,): by the backend's limit, by its report, and by its memory at their full length."""
+    held = (view.kv_tokens + view.decode_tokens + ask.prompt_tokens) / present  # tokens of one request, when it is done
+    return np.maximum(np.minimum(view.places, view.constants.kv_capacity / np.maximum(held, 1.0)), 1.0)
 
 
 def lengths(length: Length, caps: Floats) -> tuple[Floats, Floats]:

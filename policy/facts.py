@@ -183,6 +183,7 @@ class FleetView:
     prefill_tokens: Floats  # prompt tokens begun that have not brought a first token yet
     decode_tokens: Floats  # tokens still expected from requests in flight
     kv_tokens: Floats  # tokens of context that requests in flight hold
+    places: Floats  # requests that can be decoded together now: its limit, or fewer where it reports a queue behind fewer
     report_age_s: Floats  # since the backend last said how it is; inf when it never did
     price: Floats  # reward per backend-second, from `price`
     arrival_rate: float  # requests a second, smoothed

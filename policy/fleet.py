@@ -15,8 +15,9 @@ Plan
     foreign fades, because nobody knows. Work of sibling processes is ours too; it comes in through `siblings`.
 
     The circuit of a backend counts failures in a row: at `failures` it opens for `open_s`; then one request is let through as a trial
-    (half-open); if that succeeds the circuit closes, if not it opens again for twice as long, up to MOST_OPEN_S. A probe that finds the
-    backend ready ends the waiting, but only a request closes the circuit. A full queue is no failure: it only holds the backend back for
+    (half-open); if that succeeds the circuit closes, if not it opens again for twice as long, up to MOST_OPEN_S. Probes that fail in a
+    row open it too. A probe that finds the backend ready closes a circuit that only probes had opened; where requests had failed it ends
+    the waiting, and a request has to close it. A full queue is no failure: it only holds the backend back for
     HOLD_S, and not even that when nobody else could answer.
 
 What is not handled
@@ -178,7 +179,9 @@ class Fleet:
             circuit.misses += 1
             self._judge(circuit, now)
             return
-        if circuit.opened and circuit.misses:
+        if circuit.opened and not circuit.failures:
+            entry.circuit = _Circuit()
+        elif circuit.opened and circuit.misses:
             circuit.open_until = min(circuit.open_until, now)
         circuit.misses = 0
 
@@ -238,11 +241,13 @@ class Fleet:
     def view(self, now: float) -> FleetView:
         """A frozen picture of this instant."""
         books = self._books + self._siblings
-        ages = np.empty(len(self._order))
+        ages, places = np.empty(len(self._order)), self._constants.max_running.copy()
         usable = np.empty(len(self._order), dtype=np.bool_)
         held = np.empty(len(self._order), dtype=np.bool_)
         for i, entry in enumerate(self._entries.values()):
             ages[i] = age = now - entry.load_at
+            if entry.load is not None and entry.load.waiting and age < FADE_S:
+                places[i] = min(places[i], max(entry.load.running, 1))
             if entry.foreign[0]:
                 books[:, i] += entry.foreign * math.exp(-age / FADE_S)
             most = entry.backend.max_in_flight
@@ -258,6 +263,7 @@ class Fleet:
             prefill_tokens=books[_PREFILL],
             decode_tokens=books[_DECODE],
             kv_tokens=books[_KV],
+            places=places,
             report_age_s=ages,
             price=self._prices,
             arrival_rate=self.arrival_rate(now),
@@ -281,9 +287,9 @@ class Fleet:
         return self._entries[name].circuit.state(now)
 
     def is_up(self, name: str, now: float) -> bool:
-        """Whether the backend has answered its last probe and its circuit is closed."""
+        """Whether the backend has answered its last probe and its circuit is not open."""
         entry = self._entries[name]
-        return bool(entry.ready) and entry.circuit.state(now) is CircuitState.CLOSED
+        return bool(entry.ready) and entry.circuit.state(now) is not CircuitState.OPEN
 
     def load_of(self, name: str) -> tuple[Load | None, float]:
         """A backend's last report and when it came."""

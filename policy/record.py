@@ -33,6 +33,7 @@ _VIEW_ARRAYS = (
     "prefill_tokens",
     "decode_tokens",
     "kv_tokens",
+    "places",
     "report_age_s",
     "price",
 )

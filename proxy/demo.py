@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import click
@@ -128,16 +128,16 @@ class _Demo:
 
     async def run(self, listening: socket.socket) -> int:
         app = build(self.config)
-        here: Serving = app.state.serving
         server = server_of(app, self.config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
-        async with _cancelled(self._beside(here)):
-            if self.seconds is None:
-                await serving
-            else:
-                await asyncio.wait([serving], timeout=self.seconds)
-                server.should_exit = True
-                await serving
+        beside = asyncio.create_task(self._beside(app.state.serving))
+        await asyncio.wait([serving, beside], timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
+        failed = beside.exception() if beside.done() else None
+        beside.cancel()
+        server.should_exit = True
+        await asyncio.wait([serving, beside])
+        if failed is not None:
+            raise failed
         return 0
 
     async def _beside(self, here: Serving) -> None:
@@ -222,12 +222,3 @@ async def _one_request(proxy: Upstream, prompt: str, *, stream: bool) -> None:
             await reply.whole()
         finally:
             reply.close()
-
-
-@contextlib.asynccontextmanager
-async def _cancelled(beside: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run something beside the body, and end it with the body; its failure ends the body."""
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(beside)
-        yield
-        task.cancel()

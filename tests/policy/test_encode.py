@@ -74,6 +74,23 @@ def test_a_queue_makes_the_first_token_wait():
     assert feature("ttft_s", fleet) > 5 * idle
 
 
+def test_memory_limits_places_as_well():
+    """Where context for ten requests is all there is, the eleventh waits, however many sequences may run."""
+    fleet = Fleet((backend("small", max_running=64, kv_tokens=5000),))
+    fleet.siblings(np.array([[20.0], [0.0], [4000.0], [6000.0]]))
+    roomy = Fleet((backend("small", max_running=64),))
+    roomy.siblings(np.array([[20.0], [0.0], [4000.0], [6000.0]]))
+    assert feature("ttft_s", fleet) > 3 * feature("ttft_s", roomy)
+    assert feature("load", fleet) > 1
+
+
+def test_a_reported_queue_tells_the_places():
+    """A backend with four running and requests waiting has four places, whatever its profile says."""
+    fleet = Fleet(ONE)
+    fleet.observe("small", Load(running=4, waiting=2, used_tokens=2000), 0.0)
+    assert feature("load", fleet) == pytest.approx(6 / 4)
+
+
 def _decision(fleet: Fleet):
     from tests.policy.facts_by_hand import decision
 

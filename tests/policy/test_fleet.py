@@ -182,8 +182,8 @@ class TestCircuit:
         assert fleet.view(0.0).held[0]
         assert not fleet.view(HOLD_S + 0.01).held[0]
 
-    def test_probes_open_it_and_their_success_ends_the_waiting(self):
-        """A backend that does not answer probes is left alone until it does."""
+    def test_what_probes_opened_a_probe_closes(self):
+        """A backend that starts after the proxy is used as soon as it is ready."""
         fleet = self.fleet()
         fleet.ready("small", False, 0.0)
         fleet.ready("small", False, 0.5)
@@ -192,7 +192,20 @@ class TestCircuit:
 
         fleet.ready("small", True, 1.0)
 
+        assert fleet.circuit("small", 1.0) is CircuitState.CLOSED
+        assert fleet.is_up("small", 1.0)
+
+    def test_where_requests_failed_a_probe_only_ends_the_waiting(self):
+        """A restarted backend is up, and its first request is a trial."""
+        fleet = self.fleet()
+        self.fail(fleet, 0.0)
+        self.fail(fleet, 0.1)
+        fleet.ready("small", False, 0.5)
+
+        fleet.ready("small", True, 1.0)
+
         assert fleet.circuit("small", 1.0) is CircuitState.HALF_OPEN
+        assert fleet.is_up("small", 1.0)
 
     def test_a_ready_probe_does_not_excuse_failing_requests(self):
         """A backend that says ready and fails every request is still left alone."""
