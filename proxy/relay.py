@@ -19,7 +19,7 @@ from bestserve.policy.facts import Ask, Budget, Decision, Ending, FleetView, Out
 from bestserve.policy.fleet import Ticket
 from bestserve.policy.record import Record
 
-from .dialects import openai, sglang
+from .dialects import openai, sglang, sse
 from .errors import BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
 from .serving import Serving
 from .upstream import Reply, Upstream
@@ -162,7 +162,7 @@ class Relay:
                     raise Refused("empty_answer", status=reply.status)
                 break
             piece = _passed(watch, data, self.here.clock())
-        failure = sglang.error_in(piece)
+        failure = sglang.error_in(sse.first_of(piece))
         if failure is not None:
             raise failure
         return piece

@@ -25,6 +25,7 @@ from .errors import Broke, Refused
 HIGH_WATER = 256 * 1024
 SWEEP_S = 0.25
 MOST_IDLE = 512
+CLOSED = "closed"
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -69,9 +70,9 @@ class Upstream:
             self._keep_sweeping()
             try:
                 await wire.head()
-            except Refused:
+            except Refused as refused:
                 self._open.discard(wire)
-                if kept and wire.untouched:
+                if kept and wire.untouched and refused.reason == CLOSED:
                     continue  # the other side had closed a kept connection before it saw this request
                 raise
             except BaseException:
@@ -285,7 +286,7 @@ class _Wire(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._head_done and not self._framed and not self._done and error is None:
             self._done = True  # a body that ends where the connection does
-        self._fail("closed")
+        self._fail(CLOSED)
 
     # --- httptools ---
 

@@ -53,6 +53,12 @@ class Splitter:
         return events
 
 
+def first_of(data: bytes) -> bytes:
+    """The first event of some whole ones."""
+    end = _END.search(data)
+    return data if end is None else data[: end.end()]
+
+
 def data_of(event: bytes) -> bytes:
     """The payload of one event: its data lines joined by LF; b"" when it has none."""
     if event.startswith(b"data: ") and event.find(b"\n") >= len(event) - 2 and b"\r" not in event:
