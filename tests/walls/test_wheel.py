@@ -1,0 +1,72 @@
+"""What is shipped, and not the desk it was made on: the wheel in a clean environment, run from another folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a fresh environment with the wheel and what serving needs."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True, timeout=300)
+    (wheel,) = folder.glob("*.whl")
+    pip = [str(folder / "env/bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True, timeout=600)
+    return folder / "env" / "bin"
+
+
+def run(installed: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}  # noqa: TID251  the test's own
+    return subprocess.run(
+        [str(installed / command[0]), *command[1:]], capture_output=True, text=True, cwd="/", env=environ, timeout=60, check=False
+    )
+
+
+@pytest.mark.timeout(900)
+def test_the_command_runs_from_another_folder(installed):
+    """`bestserve --help` works where the checkout is not."""
+    said = run(installed, "bestserve", "--help")
+    assert said.returncode == 0, said.stderr
+    assert "serve" in said.stdout
+
+
+def test_profiles_are_in_the_wheel(installed):
+    """Data files travel with the code, and nothing of the checkout is on the path."""
+    code = "import bestserve.profiles as p, bestserve.proxy as x; print(len(p.names()), 'site-packages' in x.__file__); p.load('qwen3-8b-h100')"
+    said = run(installed, "python", "-c", code)
+    assert said.returncode == 0, said.stderr
+    count, inside = said.stdout.split()
+    assert int(count) >= 6
+    assert inside == "True"
+
+
+def test_a_wrong_config_is_told_without_a_trace(installed, tmp_path):
+    """The file, the line, the key and the nearest right one; exit code 1."""
+    config = tmp_path / "bestserve.yaml"
+    config.write_text("backends:\n  - {name: a, url: http://127.0.0.1:1, modle: m, profile: qwen3-8b-h100}\n")
+    said = run(installed, "bestserve", "check", "--config", str(config))
+    assert said.returncode == 1
+    assert f"{config}:2" in said.stderr
+    assert "modle" in said.stderr
+    assert "model" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_every_module_imports_without_the_extras(installed):
+    """What serving needs is all that a plain install has, and it is enough."""
+    code = (
+        "import pkgutil, importlib, bestserve.proxy, bestserve.policy, bestserve.profiles\n"
+        "for room in (bestserve.proxy, bestserve.policy, bestserve.profiles):\n"
+        "    for m in pkgutil.walk_packages(room.__path__, room.__name__ + '.'):\n"
+        "        m.name.endswith('__main__') or importlib.import_module(m.name)\n"
+    )
+    said = run(installed, "python", "-c", code)
+    assert said.returncode == 0, said.stderr
