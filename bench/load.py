@@ -385,7 +385,7 @@ class Streams(Mode):
 
     def __init__(self, args: argparse.Namespace) -> None:
         args.stream = True
-        args.tokens = args.tokens_per_stream or int(args.rate * (args.seconds + args.warmup + args.ramp) * 1.5) + 50
+        args.tokens = args.tokens_per_stream or int(args.rate * _longest_s(args) * 1.5)
         super().__init__(args)
         self.lags = array("d")
         self.short = self.ended = self.failing = 0
@@ -415,6 +415,7 @@ class Streams(Mode):
             await self.connect(1)
             await asyncio.sleep(self.args.ramp / self.args.streams)
         first_bytes = [c.first - c.intended for c in self.open if c.first]
+        settled = await self._all_begun()
         wall = await self.window()
         streaming = sum(connection.busy and connection.tokens > 0 for connection in self.open)
         expected = self.args.streams * self.args.rate
@@ -422,6 +423,7 @@ class Streams(Mode):
             wall,
             streams=self.args.streams,
             streaming_at_end=streaming,
+            settled_s=round(settled, 3),
             tokens_per_second=round(len(self.lags) / wall, 1),
             tokens_per_second_due=expected,
             share=round(len(self.lags) / wall / expected, 4),
@@ -435,6 +437,15 @@ class Streams(Mode):
         self.hang_up()
         return found
 
+    async def _all_begun(self) -> float:
+        """Wait until every stream has begun, or long enough; the seconds it took after the ramp."""
+        start = time.monotonic()
+        while time.monotonic() - start < self.args.settle:
+            if sum(connection.first > 0 for connection in self.open) >= self.args.streams:
+                break
+            await asyncio.sleep(0.02)
+        return time.monotonic() - start
+
     def _halves(self) -> tuple[float, float]:
         """The median lag of the first and of the second half of the window."""
         half = len(self.lags) // 2
@@ -446,6 +457,11 @@ class Streams(Mode):
             return True
         first, second = self._halves()
         return second - first > 0.05 * wall
+
+
+def _longest_s(args: argparse.Namespace) -> float:
+    """How long a stream may have to last."""
+    return float(args.ramp + args.settle + args.warmup + args.seconds)
 
 
 _MODES: dict[str, type[Mode]] = {"closed": Closed, "open": Open, "streams": Streams}
@@ -466,6 +482,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=300.0, help="open: requests a second; streams: tokens a second each")
     parser.add_argument("--streams", type=int, default=600)
     parser.add_argument("--ramp", type=float, default=1.0, help="streams: seconds over which they begin")
+    parser.add_argument("--settle", type=float, default=10.0, help="streams: longest wait until all have begun")
     parser.add_argument("--tokens-per-stream", type=int, default=0, help="streams: 0 makes each outlast the window")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--watch", action="append", default=[], metavar="NAME=PID")

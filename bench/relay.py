@@ -90,6 +90,8 @@ ROWS: tuple[tuple[str, str, _Path, bool], ...] = (
     ("max", "  relay CPU, %", ("cpu_percent", "relay"), False),
     ("coalesced", "streams/s of 20 coalesced chunks, 32 connections", ("per_second",), False),
     ("paced", "600 streams x 50 tokens/s: tokens/s received", ("tokens_per_second",), False),
+    ("paced", "  streams that run, of 600", ("streaming_at_end",), False),
+    ("paced", "  seconds after the ramp until all have begun", ("settled_s",), False),
     ("paced", "  falls behind", ("falls_behind",), False),
     ("paced", "  token lag p50, ms", ("lag_ms", "p50"), True),
     ("paced", "  token lag p99, ms", ("lag_ms", "p99"), True),
