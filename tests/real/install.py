@@ -119,4 +119,7 @@ def run(command: list[str | Path]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\ninstall: interrupted; the next run goes on from here")
