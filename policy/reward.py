@@ -7,11 +7,15 @@ earns a small constant: it must beat serving late, and lose to serving anything 
 """
 
 from dataclasses import dataclass
+from operator import mul
 
 from bestserve.profiles.schema import Profile
 
 from .encode import CUT_WORTH, WHOLE_ONLY
 from .facts import SLO, TASKS, Ask, Ending, Outcome
+
+KEPT_BY_A_CUT = tuple(0.0 if task in WHOLE_ONLY else CUT_WORTH for task in TASKS)
+"""What of each task's quality an answer keeps that was cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ def reward(outcome: Outcome, ask: Ask, profile: Profile | None, objective: Objec
 
 def quality(outcome: Outcome, ask: Ask, profile: Profile) -> float:
     """Expected quality of a finished answer over the task's probabilities, in [0, 1]."""
-    return sum(p * profile.quality[task] * _kept(task, outcome.cut) for p, task in zip(ask.task, TASKS, strict=True))
+    whole = map(mul, ask.task, map(profile.quality.__getitem__, TASKS))
+    return float(sum(map(mul, whole, KEPT_BY_A_CUT) if outcome.cut else whole))
 
 
 def timeliness(outcome: Outcome, slo: SLO, objective: Objective = Objective()) -> float:
@@ -68,9 +73,3 @@ def _against(outcome: Outcome, slo: SLO) -> list[tuple[float, float]]:
     elif slo.ttft_s is not None and slo.tpot_s is not None:
         pairs.append((outcome.total_s, slo.ttft_s + slo.tpot_s * tokens))
     return [(took, allowed) for took, allowed in pairs if took is not None and allowed is not None]
-
-
-def _kept(task: str, cut: bool) -> float:
-    if not cut:
-        return 1.0
-    return 0.0 if task in WHOLE_ONLY else CUT_WORTH

@@ -54,20 +54,26 @@ def connect(backend: BackendConfig, timeouts: Timeouts) -> Upstream:
     return Upstream(backend.url, timeouts=timeouts, api_key=backend.api_key)
 
 
+def ids() -> Callable[[], str]:
+    """Names for requests and decisions: 24 hex digits, each process from a seed of its own. They are names and not secrets."""
+    bits = random.Random(secrets.randbits(256)).getrandbits  # noqa: S311
+    return lambda: f"{bits(96):024x}"
+
+
 def build(
     config: Config,
     *,
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     draw: Callable[[], float] | None = None,
-    new_id: Callable[[], str] = lambda: secrets.token_hex(12),
+    new_id: Callable[[], str] | None = None,
     connect: Callable[[BackendConfig, Timeouts], Upstream] = connect,
     board: Board | None = None,
     row: int = 0,
 ) -> "Proxy":
     """The proxy as an ASGI application. What it holds is at `app.state.serving`."""
     dice = draw or random.Random(config.policy.seed).random  # noqa: S311  choices, not secrets
-    here = Serving(config, clock, wall, dice, new_id, Metrics(), connect, board, row)
+    here = Serving(config, clock, wall, dice, new_id or ids(), Metrics(), connect, board, row)
     about = About(here)
 
     @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from bestserve.policy import heuristics, task
 from bestserve.policy.decide import Chooser, actions_of, decide
 from bestserve.policy.encode import FEATURES, Observation
-from bestserve.policy.facts import TASKS, Ask, Budget, Decision, Ending, FleetView, Outcome
+from bestserve.policy.facts import SLO, TASKS, Ask, Budget, Decision, Ending, FleetView, Outcome
 from bestserve.policy.fleet import CircuitRules, Fleet, Ticket
 from bestserve.policy.price import prices
 from bestserve.policy.record import Record
@@ -53,6 +53,7 @@ class Serving:
     passing: Chooser = field(init=False)  # of what is only passed on
     began: float = field(init=False)
     upstreams: dict[str, Upstream] = field(init=False, default_factory=dict)
+    _slos: dict[tuple[str, str | None], SLO] = field(init=False, default_factory=dict)
     recent: deque[Record] = field(init=False, default_factory=lambda: deque(maxlen=RECENT))
 
     def __post_init__(self) -> None:
@@ -82,6 +83,7 @@ class Serving:
         self.fallback = Chooser("deadline-greedy", heuristics.deadline_greedy, actions, config.budgets)
         self.passing = Chooser("least-loaded", heuristics.least_loaded, actions_of(self.fleet.backends, _PLAIN), _PLAIN)
         self.keys = Keys(config.keys)
+        self._slos.clear()
         self.config = config
         self.metrics.gauge("bestserve_policy_info", 1, self.chooser.name)
 
@@ -105,7 +107,7 @@ class Serving:
         hint = hint if hint is not None else parsed.metadata.get("task")
         if hint is not None and hint not in TASKS:
             raise BadAsk(f"{hint!r} is not a task; there are {', '.join(TASKS)}.", param="metadata.task")
-        slo = self.config.slo_for(tier, hint)
+        slo = self._slo_for(tier, hint)
         return Ask(
             endpoint=parsed.endpoint,
             model=parsed.model,
@@ -122,6 +124,12 @@ class Serving:
             weight=self.config.weight_for(tier),
             session=session,
         )
+
+    def _slo_for(self, tier: str, hint: str | None) -> SLO:
+        slo = self._slos.get((tier, hint))
+        if slo is None:
+            slo = self._slos[tier, hint] = self.config.slo_for(tier, hint)
+        return slo
 
     def allowed(self, model: str) -> frozenset[str]:
         """The backends that a model name admits: an alias's, a backend's own name, or all that serve a model. Raises NotFound."""
