@@ -90,7 +90,7 @@ def parse(endpoint: str, body: bytes) -> Parsed:
         stream=bool(_read(fields, "stream", bool, "true or false")),
         usage_asked=endpoint not in CAPS or _usage_asked(fields),
         max_tokens=_max_tokens(endpoint, fields),
-        n=_count(fields, "n", 1, MOST_CHOICES) or 1,
+        n=_n(endpoint, fields),
         prompt_tokens=_prompt_tokens(endpoint, fields, messages),
         needs=_needs(fields, messages or []) if endpoint in CAPS else frozenset({endpoint}),
         service_tier=_read(fields, "service_tier", str, "a text"),
@@ -155,22 +155,44 @@ def _messages(fields: Fields) -> list[Raw]:
     if not rows:
         raise BadAsk("'messages' must not be empty.", param="messages", code="empty_array")
     for i, row in enumerate(rows):
-        if not bytes(memoryview(row)[:1]) == b"{":
+        if bytes(memoryview(row)[:1]) != b"{":
             raise BadAsk(f"'messages[{i}]' must be an object.", param=f"messages[{i}]", code="invalid_type")
     return rows
 
 
 def _max_tokens(endpoint: str, fields: Fields) -> int | None:
-    given = [_count(fields, name, 1, MOST_TOKENS) for name in CAPS.get(endpoint, ())]
-    return min((count for count in given if count is not None), default=None)
+    """The client's ceiling. A completion may ask for no token at all, for the sake of its prompt's; we count that as one."""
+    given = [_count(fields, name, 1 if endpoint == "chat" else 0, MOST_TOKENS) for name in CAPS.get(endpoint, ())]
+    return min((max(count, 1) for count in given if count is not None), default=None)
+
+
+def _n(endpoint: str, fields: Fields) -> int:
+    """How many answers there will be: the choices asked for, of each prompt."""
+    n = _count(fields, "n", 1, MOST_CHOICES) or 1
+    return n * len(_prompts(endpoint, fields)) if endpoint == "completions" else n
 
 
 def _prompt_tokens(endpoint: str, fields: Fields, messages: list[Raw] | None) -> int:
-    """An estimate from the body's size: every token of the prompt is some four bytes."""
+    """An estimate from the body's size: every token of the prompt is some four bytes. Of several prompts, the longest."""
     if messages is None:
-        return max(1, round(len(_prompt(endpoint, fields)) / BYTES_PER_TOKEN))
+        return max(1, round(max(map(_text_tokens, _prompts(endpoint, fields)), default=0)))
     size = sum(map(_message_tokens, messages)) + len(fields.get("tools", b"")) / BYTES_PER_TOKEN
     return max(1, round(size))
+
+
+def _prompts(endpoint: str, fields: Fields) -> list[Raw]:
+    """Each prompt, or input to embed, of which some endpoints take several at once."""
+    prompt = _prompt(endpoint, fields)
+    if endpoint == "responses" or bytes(memoryview(prompt)[:1]) != b"[":
+        return [prompt]
+    rows = _rows.decode(prompt)
+    several = all(bytes(memoryview(row)[:1]) in (b'"', b"[") for row in rows)
+    return rows if rows and several else [prompt]
+
+
+def _text_tokens(prompt: Raw) -> float:
+    """Of a text, by its size; of a list of tokens, their number."""
+    return bytes(prompt).count(b",") + 1 if bytes(memoryview(prompt)[:1]) == b"[" else len(prompt) / BYTES_PER_TOKEN
 
 
 def _prompt(endpoint: str, fields: Fields) -> Raw:
@@ -185,12 +207,21 @@ _ROLE_BYTES = len('{"role":"user","content":""}')
 
 def _message_tokens(message: Raw) -> float:
     """Of a content that is a text, by its size; of a list of parts, by the parts, since an image's bytes are not its tokens."""
-    if _PARTS.search(bytes(memoryview(message)[:_HEAD])):
+    if _has_parts(message):
         return MESSAGE_TOKENS + _part_tokens(bytes(message))
     return max(0, len(message) - _ROLE_BYTES) / BYTES_PER_TOKEN + MESSAGE_TOKENS
 
 
-_PARTS = re.compile(rb'"content"\s*:\s*\[')
+def _has_parts(message: Raw) -> bool:
+    """Whether a message's content is a list of parts."""
+    head = bytes(memoryview(message)[:_HEAD])
+    begin = _CONTENT.search(head)
+    if begin is None and len(message) > _HEAD:  # it begins late
+        return bytes((_object(message) or {}).get("content", b"")).startswith(b"[")
+    return begin is not None and begin[1] == b"["
+
+
+_CONTENT = re.compile(rb'"content"\s*:\s*([^\s])')
 _HEAD = 256  # bytes of a message in which its content is expected to begin
 
 
@@ -222,7 +253,7 @@ def _needs(fields: Fields, messages: list[Raw]) -> frozenset[str]:
 
 def _has_image(message: Raw) -> bool:
     """Whether a content is a list with an image in it. A text that speaks of images is not looked into."""
-    return bool(_PARTS.search(bytes(memoryview(message)[:_HEAD]))) and b'"image_url"' in bytes(message)
+    return _has_parts(message) and b'"image_url"' in bytes(message)
 
 
 def _is_set(fields: Fields, name: str) -> bool:
@@ -259,7 +290,7 @@ def _count(fields: Fields, name: str, least: int, most: int) -> int | None:
 def _object(raw: Raw) -> Fields | None:
     try:
         return _fields.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -6,8 +6,10 @@ handed out as they came, so that what is not looked into passes unharmed. Line e
 
 import re
 
-_END = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)")
+_END = re.compile(rb"(?>\r\n|\n|\r){2}")
 _LINES = re.compile(rb"\r\n|\n|\r")
+
+_LOOK_BACK = 3  # bytes held back that may be the first ones of a blank line
 
 MOST = 16 * 1024 * 1024
 """Longest event that is waited for, in bytes."""
@@ -19,36 +21,35 @@ class Splitter:
     __slots__ = ("_rest",)
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes; give the events that they complete, each with its blank line. Raises ValueError past MOST bytes."""
-        if self._rest:
-            data = self._rest + data
-        if data.endswith(b"\n\n") and b"\r" not in data:  # nearly always
-            self._rest = b""
+        if not self._rest and data.endswith(b"\n\n") and b"\r" not in data and b"\n\n\n" not in data:  # nearly always
             return [event + b"\n\n" for event in data[:-2].split(b"\n\n")]
-        return self._cut(data)
+        looked_through = max(0, len(self._rest) - _LOOK_BACK)
+        self._rest += data
+        return self._cut(looked_through)
 
     def flush(self) -> bytes:
         """What is left when the stream has ended: an event that never got its blank line, or b""."""
-        rest, self._rest = self._rest, b""
-        return rest
+        rest, self._rest = self._rest, bytearray()
+        return bytes(rest)
 
     @property
     def is_between(self) -> bool:
         """Whether nothing is held back."""
         return not self._rest
 
-    def _cut(self, data: bytes) -> list[bytes]:
-        events, start = [], 0
-        for end in _END.finditer(data):
-            if end.group() == b"\r\r" and end.end() == len(data):
-                break  # the next byte may make this the middle of CR CRLF
-            events.append(data[start : end.end()])
+    def _cut(self, looked_through: int) -> list[bytes]:
+        rest, events, start = self._rest, [], 0
+        for end in _END.finditer(rest, looked_through):
+            if end.end() == len(rest) and rest.endswith(b"\r"):
+                break  # the next byte may be the other half of CRLF
+            events.append(bytes(rest[start : end.end()]))
             start = end.end()
-        self._rest = data[start:]
-        if len(self._rest) > MOST:
+        del rest[:start]
+        if len(rest) > MOST:
             raise ValueError(f"an event is longer than {MOST} bytes")
         return events
 
