@@ -57,7 +57,7 @@ def decide(ask: Ask, view: FleetView, chooser: Chooser, *, draw: float, id: str)
 
 def choose(probabilities: Floats, draw: float) -> int:
     """The index at which the running sum of the probabilities passes `draw`: never one of probability zero."""
-    index = int(np.searchsorted(np.cumsum(probabilities), draw, side="right"))
+    index = int(probabilities.cumsum().searchsorted(draw, side="right"))
     return index if index < len(probabilities) else int(np.flatnonzero(probabilities)[-1])
 
 

@@ -39,6 +39,7 @@ FEATURES = (
     "usd",  # money, from the profile's price
 )
 F = {name: i for i, name in enumerate(FEATURES)}
+_TTFT, _TPOT, _TOKENS, _LATENCY, _P_WHOLE, _P_ON_TIME, _QUALITY, _WORK, _LOAD, _PRICE, _USD = range(len(FEATURES))
 
 CUT_WORTH = 0.3
 """What an answer cut in mid-sentence is worth beside a whole one, where the task allows a part. An assumption, see docs/decisions."""
@@ -77,19 +78,19 @@ def encode(ask: Ask, view: FleetView, budgets: tuple[Budget, ...]) -> Observatio
     """See the head of this file. B = len(view.backends), K = len(budgets)."""
     c, ladder = view.constants, ladder_of(ask.length, ask.max_tokens, budgets)
     ttft, tpot, places = (column[:, None] for column in speed(ask, view))  # (B, 1) each
-    work = work_s(c, ask.prompt_tokens, ladder.tokens * ask.n)  # (B, K)
+    work = work_s(c, ask.prompt_tokens, ladder.tokens if ask.n == 1 else ladder.tokens * ask.n)  # (B, K)
     features = np.empty((len(FEATURES), len(view.backends), len(budgets)))
-    features[F["ttft_s"]] = ttft
-    features[F["tpot_s"]] = tpot
-    features[F["tokens"]] = ladder.tokens
-    features[F["latency_s"]] = ttft + tpot * (ladder.tokens - 1.0)
-    features[F["p_whole"]] = ladder.p_whole
-    features[F["p_on_time"]] = p_on_time(ask.slo, ask.length, ladder.caps, ttft, tpot)
-    features[F["quality"]] = _quality(c, ask.task, ladder.p_whole)
-    features[F["work_s"]] = work
-    features[F["load"]] = view.in_flight[:, None] / places
-    features[F["price"]] = view.price[:, None]
-    features[F["usd"]] = work * c.usd_per_s[:, None]
+    features[_TTFT] = ttft
+    features[_TPOT] = tpot
+    features[_TOKENS] = ladder.tokens
+    features[_LATENCY] = ttft + tpot * ladder.later
+    features[_P_WHOLE] = ladder.p_whole
+    features[_P_ON_TIME] = p_on_time(ask.slo, ask.length, ladder.caps, ttft, tpot)
+    features[_QUALITY] = _quality(c, ask.task, ladder.p_whole)
+    features[_WORK] = work
+    features[_LOAD] = view.in_flight[:, None] / places
+    features[_PRICE] = view.price[:, None]
+    features[_USD] = work * c.usd_per_s[:, None]
     mask = np.empty(features[0].size + 1, dtype=np.bool_)
     mask[:-1], mask[-1] = who_can(ask, view, ladder).reshape(-1), True
     return Observation(features, mask, ask.weight)
@@ -103,6 +104,7 @@ class Ladder:
     answer: Floats  # tokens that are surely asked for: the cap, or one
     distinct: Mask  # False where a budget comes to the same cap as one before it
     tokens: Floats  # expected tokens of the answer
+    later: Floats  # of these, the ones after the first
     p_whole: Floats  # probability that the answer ends by itself
 
 
@@ -113,7 +115,7 @@ def ladder_of(length: Length, max_tokens: int | None, budgets: tuple[Budget, ...
     caps = np.array([min(ceiling, math.inf if b.tokens is None else b.tokens) for b in budgets])
     distinct = np.array([cap not in caps[:k] for k, cap in enumerate(caps)])
     tokens, p_whole = lengths(length, caps)
-    return Ladder(caps, np.where(np.isinf(caps), 1.0, caps), distinct, tokens, p_whole)
+    return Ladder(caps, np.where(np.isinf(caps), 1.0, caps), distinct, tokens, tokens - 1.0, p_whole)
 
 
 def who_can(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
@@ -123,7 +125,7 @@ def who_can(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
     """
     up = admitted(ask.allowed, ask.needs, view.backends) & view.usable
     can: Mask = up[:, None] & fits(ask, view, ladder)
-    if not view.held.any():
+    if not np.count_nonzero(view.held):
         return can
     free: Mask = can & ~view.held[:, None]
     return free if free.any() else can
@@ -152,7 +154,7 @@ def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats, Floats]:
     kv = np.minimum(view.kv_tokens + ask.prompt_tokens, c.kv_capacity)
     step = c.step_fixed + running * c.step_per_seq + kv * c.step_per_kv
     read = c.prefill_fixed + (view.prefill_tokens + ask.prompt_tokens) / c.prefill_rate
-    wait = np.maximum(present - places, 0.0) / places * (view.decode_tokens / present) * step  # until those ahead have written theirs
+    wait = (present - running) / places * (view.decode_tokens / present) * step  # until those ahead have written theirs
     reading = np.minimum(view.arrival_rate * ask.prompt_tokens / max(len(view.backends), 1) / c.prefill_rate, 0.5)
     return read + wait + step, step / (1.0 - reading), places
 
@@ -160,7 +162,7 @@ def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats, Floats]:
 def _places(ask: Ask, view: FleetView, present: Floats) -> Floats:
     """Requests that can be decoded together, (B,): by the backend's limit, by its report, and by its memory at their full length."""
     held = (view.kv_tokens + view.decode_tokens + ask.prompt_tokens) / present  # tokens of one request, when it is done
-    return np.maximum(np.minimum(view.places, view.constants.kv_capacity / np.maximum(held, 1.0)), 1.0)
+    return np.maximum(np.minimum(view.places, view.constants.kv_capacity / held), 1.0)
 
 
 def lengths(length: Length, caps: Floats) -> tuple[Floats, Floats]:
@@ -175,7 +177,7 @@ def lengths(length: Length, caps: Floats) -> tuple[Floats, Floats]:
 
 def p_on_time(slo: SLO, length: Length, caps: Floats, ttft: Floats, tpot: Floats) -> Floats:
     """Probability that an answer meets every deadline that binds, (B, K) or (B, 1), with predictions off by _SPREAD."""
-    each = phi((_log_deadlines(slo) - np.log(np.stack((ttft, tpot)))) / _SPREAD)  # (2, B, 1)
+    each = phi((_log_deadlines(slo) - np.log(np.array((ttft, tpot)))) / _SPREAD)  # (2, B, 1)
     p: Floats = each[0] * each[1]
     if slo.e2e_s is None:
         return p
@@ -198,14 +200,13 @@ def work_s(c: Constants, prompt_tokens: float, tokens: Floats) -> Floats:
 
 def phi(z: Floats) -> Floats:
     """The normal distribution function, to 3e-4 (Page, 1977, tanh form)."""
-    z = np.minimum(np.maximum(z, -8.0), 8.0)
-    result: Floats = 0.5 + 0.5 * np.tanh(z * (0.7978845608 + 0.0356774081 * z * z))
+    result: Floats = 0.5 * np.tanh(z * (0.7978845608 + 0.0356774081 * (z * z))) + 0.5
     return result
 
 
 def _quality(c: Constants, task: tuple[float, ...], p_whole: Floats) -> Floats:
     """Expected quality over the task's probabilities, (B, K): a cut answer keeps what its task allows."""
-    both = c.quality @ _weights(task)  # (B, 2): of a whole answer, of a cut one
+    both = c.quality.dot(_weights(task))  # (B, 2): of a whole answer, of a cut one
     cut: Floats = both[:, 1:]
     return cut + (both[:, :1] - cut) * p_whole
 

@@ -69,7 +69,7 @@ def deadline_greedy(observation: Observation) -> Floats:
     """The best answer that is likely on time; when none is, the one most likely to be, or the soonest (SlackFit's rule)."""
     asking, on_time, quality = observation.mask[:-1], observation["p_on_time"], observation["quality"]
     fitting = asking & (on_time >= FITS)
-    if fitting.any():
+    if np.count_nonzero(fitting):
         return _share(_most(on_time, _most(quality, fitting)))
     return _share(_most(-observation["latency_s"], _most(on_time, asking)))
 
@@ -114,8 +114,7 @@ def _index_of(text: str, actions: tuple[Action, ...]) -> Mask:
 
 def _most(values: Floats, among: Mask) -> Mask:
     """Those of `among` (A - 1,) with the largest of `values` (A - 1,)."""
-    candidates = np.where(among, values, -np.inf)
-    most: Mask = (candidates >= candidates.max(initial=-np.inf) - 1e-12) & among
+    most: Mask = (values >= np.max(values, initial=-np.inf, where=among) - 1e-12) & among
     return most
 
 
@@ -131,7 +130,7 @@ def _share(chosen: Mask) -> Floats:
     probabilities = np.zeros(len(chosen) + 1)
     n = np.count_nonzero(chosen)
     if n:
-        probabilities[:-1] = chosen / n
+        probabilities[:-1][chosen] = 1.0 / n
     else:
         probabilities[-1] = 1.0
     return probabilities
