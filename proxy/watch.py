@@ -33,7 +33,8 @@ class Watch:
     def pass_on(self, data: bytes, now: float) -> bytes:
         """Bytes of a stream in, what the client gets of them out: the same, less a usage chunk that it did not ask for.
 
-        A cut event is held back until it is whole. Raises ValueError when it never ends.
+        A cut event is held back until it is whole. Raises ValueError when it never ends, and when it is an error that comes after the
+        answer has begun.
         """
         if self._first_at is None and data:
             self._first_at = now
@@ -63,7 +64,7 @@ class Watch:
             total_s=now - self._begun,
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
             completion_tokens=_count(self._usage.get("completion_tokens")),
-            cached_tokens=_count((self._usage.get("prompt_tokens_details") or {}).get("cached_tokens")),
+            cached_tokens=_cached(self._usage.get("prompt_tokens_details")),
             finish_reason=self.finish_reason,
             cut=our_cap is not None and self.finish_reason == "length",
             reason=self.reason,
@@ -78,17 +79,20 @@ class Watch:
             self._note(chunk)
         except (ValueError, AttributeError, TypeError):
             return True
+        if self.tokens > 1 and isinstance(chunk.get("error"), dict):
+            raise ValueError("error_event")
         return self._usage_asked or not (chunk.get("usage") and not chunk.get("choices"))
 
     def _note(self, answer: dict[str, Any]) -> None:
         for choice in answer.get("choices") or ():
-            self.finish_reason = _worse(self.finish_reason, choice.get("finish_reason"))
+            reason = choice.get("finish_reason")
+            self.finish_reason = _worse(self.finish_reason, reason if isinstance(reason, str) else None)
         if isinstance(answer.get("usage"), dict):
             self._usage = answer["usage"]
 
 
-_REMARKABLE = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|\r')
-"""What makes an event worth a look. Neither can stand inside a JSON string, where quotes are escaped."""
+_REMARKABLE = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*\{|\r')
+"""What makes an event worth a look. None can stand inside a JSON string, where quotes are escaped."""
 
 
 def _worse(one: str | None, other: str | None) -> str | None:
@@ -97,4 +101,8 @@ def _worse(one: str | None, other: str | None) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _cached(details: object) -> int | None:
+    return _count(details.get("cached_tokens")) if isinstance(details, dict) else None

@@ -5,6 +5,7 @@ where /health generates a token; a full queue is a 503 without Retry-After, or, 
 errors come in four shapes, some with a file path in them; over-context is a 400 that says the numbers.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ def load_of_metrics(text: bytes) -> Load:
     sums: dict[str, float] = {}
     for name, value in _GAUGE.findall(text):
         sums[name.decode()] = sums.get(name.decode(), 0.0) + float(value)
+    if not all(map(math.isfinite, sums.values())):
+        raise ValueError("a metric is not a finite number")
     if "num_running_reqs" not in sums:
         raise ValueError("no sglang:num_running_reqs among the metrics: was it started with --enable-metrics?")
     return Load(
@@ -94,9 +97,9 @@ def error_in(event: bytes) -> Refused | Rejected | None:
         error = orjson.loads(data).get("error")
     except (ValueError, AttributeError):
         return None
-    if not isinstance(error, dict):
+    if not error:
         return None
-    code = error.get("code")
+    code = error.get("code") if isinstance(error, dict) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
     return failure_of(status, data)
 
@@ -133,19 +136,23 @@ def _said(body: bytes) -> _Said:
     try:
         raw = orjson.loads(body)
     except ValueError:
-        return _Said(clean(body[:500].decode("utf-8", "replace")) or "The backend gave no reason.", None, None)
+        return _Said(clean(body[:500].decode("utf-8", "replace")) or _NO_REASON, None, None)
     error: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
     error = error["error"] if isinstance(error.get("error"), dict) else error
     message = error.get("message", error.get("detail", error.get("error")))
-    text = message if isinstance(message, str) else orjson.dumps(message).decode() if message else "The backend gave no reason."
+    text = message if isinstance(message, str) else orjson.dumps(message).decode() if message else ""
+    text = text[:_LONGEST]
     field = _FIELD.search(text)
     if field is not None:
         where = field[1].replace("'", "").replace(", ", ".")
-        return _Said(f"Invalid value for '{where}': {field[2]}.", where, "invalid_value")
+        return _Said(f"Invalid value for '{where}': {clean(field[2])}.", where, "invalid_value")
     param, code = error.get("param"), error.get("code")
-    return _Said(clean(text), param if isinstance(param, str) else None, code if isinstance(code, str) and not code.isdigit() else None)
+    text = clean(text) or _NO_REASON
+    return _Said(text, param if isinstance(param, str) else None, code if isinstance(code, str) and not code.isdigit() else None)
 
 
+_NO_REASON = "The backend gave no reason."
+_LONGEST = 8000  # characters of a message that are read
 _FIELD = re.compile(r"'loc': \('body', (.+?),?\), 'msg': [\"'](.*?)[\"'](?:, '|\})")
 
 
@@ -155,8 +162,8 @@ def clean(message: str) -> str:
     return _PATH.sub("…", message).strip()[:2000]
 
 
-_TRACE = re.compile(r"\s*(?:Traceback \(most recent call last\)|\n\s*File \")")
-_PATH = re.compile(r"(?<![\w:/.])(?:/[\w.@+-]+){2,}/?|[\w./-]*site-packages[\w./-]*")
+_TRACE = re.compile(r"\s*(?:Traceback \(most recent call last\)|(?:^|\n)\s*File \")")
+_PATH = re.compile(r"(?<![\w:/.])(?:file://)?(?:/[\w.@+-]+){2,}/?|(?<![\w./-])[\w./-]*(?:site-packages[\w./-]*|\.py\b)")
 
 
 def _reason(status: int, message: str) -> str:
