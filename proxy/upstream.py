@@ -276,7 +276,7 @@ class _Wire(asyncio.Protocol):
             self._fail("not_http")
             self.hang_up()
             return
-        if self._idle_s is not None and self._head_done:
+        if self._idle_s is not None and self._pieces:
             self.deadline = self._loop.time() + self._idle_s
         if self._held > HIGH_WATER and not self._paused and self._transport is not None:
             self._paused = True
@@ -289,6 +289,10 @@ class _Wire(asyncio.Protocol):
         self._fail(CLOSED)
 
     # --- httptools ---
+
+    def on_message_begin(self) -> None:
+        if self._done:
+            raise ValueError("a reply after the reply")  # data_received takes it as not HTTP, and hangs up
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
