@@ -33,7 +33,7 @@ bench: $(VENV)/.bench ## what the relay adds, against direct and against small p
 docs: $(VENV)/.serve ## print the generated pages anew
 	$(BIN)/python -m bestserve.proxy.docs
 
-sdk-suite: $(VENV)/.sdk ## openai-python's own tests against the demo
+sdk-suite: $(VENV)/.test ## openai-python's own tests against the demo
 	$(BIN)/python tests/sdk_suite/run.py $(ARGS)
 
 dev: $(VENV)/.dev .links ## everything a contributor needs
@@ -63,10 +63,6 @@ $(VENV)/.dev: $(VENV)/.test
 
 $(VENV)/.bench: $(VENV)/.serve
 	$(PIP) -e '.[bench]'
-	@touch $@
-
-$(VENV)/.sdk: $(VENV)/.test
-	$(PIP) -r tests/sdk_suite/requirements.txt
 	@touch $@
 
 # mypy does not follow an editable install's import hook; it reads these links instead (docs/decisions/0001).

@@ -52,7 +52,7 @@ def build(
 ) -> Starlette:
     """The server as an application. One second of the engine takes `time_scale` seconds of `clock`; `wall` dates the answers.
 
-    `exact` adds the one field of SGLang's answers, `metadata.weight_versions`, that breaks OpenAI's own client when it is strict.
+    `exact` adds what SGLang does and OpenAI's own client refuses when it is strict: `metadata.weight_versions`, and base64 embeddings.
     """
     app = Starlette(routes=_ROUTES, exception_handlers=_ERRORS)
     app.state.exact = exact

@@ -300,14 +300,17 @@ class Embeddings:
         return b""
 
     def whole(self, made: Sequence[int], *, aborted: bool) -> bytes:
-        """A list of unit vectors, as numbers or as their bytes in base64."""
+        """A list of unit vectors, as numbers; or, where exact, as their bytes in base64 when so asked.
+
+        OpenAI's client asks for base64 unasked and reads either; a strict one refuses base64 before it has decoded it.
+        """
         vectors = [embed(text, self.wanted.dimensions or DIMENSIONS, self.seed) for text in self.wanted.texts]
         data = [{"object": "embedding", "embedding": self._written(vector), "index": at} for at, vector in enumerate(vectors)]
         usage = {"prompt_tokens": self.wanted.prompt_tokens, "total_tokens": self.wanted.prompt_tokens}
         return orjson.dumps({"object": "list", "data": data, "model": self.wanted.model, "usage": usage})
 
     def _written(self, vector: NDArray[np.float32]) -> str | list[float]:
-        return b64encode(vector.astype("<f4").tobytes()).decode() if self.wanted.base64 else vector.astype(float).tolist()
+        return b64encode(vector.astype("<f4").tobytes()).decode() if self.wanted.base64 and self.wanted.exact else vector.astype(float).tolist()
 
 
 _GOES_ON = {"finish_reason": None, "matched_stop": None}

@@ -161,8 +161,8 @@ def _messages(fields: Fields) -> list[Raw]:
 
 
 def _max_tokens(endpoint: str, fields: Fields) -> int | None:
-    """The client's ceiling. A completion may ask for no token at all, for the sake of its prompt's; we count that as one."""
-    given = [_count(fields, name, 1 if endpoint == "chat" else 0, MOST_TOKENS) for name in CAPS.get(endpoint, ())]
+    """The client's ceiling. Zero goes on as it is, for the engine to make of it what it does; we count it as one token."""
+    given = [_count(fields, name, 0, MOST_TOKENS) for name in CAPS.get(endpoint, ())]
     return min((max(count, 1) for count in given if count is not None), default=None)
 
 

@@ -193,15 +193,6 @@ def test_the_models_are_listed(client):
     assert "auto" in {model.id for model in client.models.list()}
 
 
-def test_feedback_finds_its_decision(client, http):
-    """The id in the answer's header is one that feedback may be given on."""
-    raw = client.chat.completions.with_raw_response.create(model="auto", messages=FRANCE, max_tokens=2)
-
-    told = {"decision": raw.headers["x-bestserve-decision"], "rating": "up"}
-
-    assert http.post("/v1/feedback", json=told).is_success
-
-
 def test_the_node_sdk_gets_the_same(proxy):
     """The official SDK for Node asks, streams, gets a schema kept, an error told and a stream given up."""
     node = shutil.which("node")
