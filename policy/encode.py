@@ -162,7 +162,8 @@ def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats, Floats]:
 def _places(ask: Ask, view: FleetView, present: Floats) -> Floats:
     """Requests that can be decoded together, (B,): by the backend's limit, by its report, and by its memory at their full length."""
     held = (view.kv_tokens + view.decode_tokens + ask.prompt_tokens) / present  # tokens of one request, when it is done
-    return np.maximum(np.minimum(view.places, view.constants.kv_capacity / held), 1.0)
+    places: Floats = np.maximum(np.minimum(view.places, view.constants.kv_capacity / held), 1.0)
+    return places
 
 
 def lengths(length: Length, caps: Floats) -> tuple[Floats, Floats]:
@@ -207,8 +208,9 @@ def phi(z: Floats) -> Floats:
 def _quality(c: Constants, task: tuple[float, ...], p_whole: Floats) -> Floats:
     """Expected quality over the task's probabilities, (B, K): a cut answer keeps what its task allows."""
     both = c.quality.dot(_weights(task))  # (B, 2): of a whole answer, of a cut one
-    cut: Floats = both[:, 1:]
-    return cut + (both[:, :1] - cut) * p_whole
+    cut = both[:, 1:]
+    quality: Floats = cut + (both[:, :1] - cut) * p_whole
+    return quality
 
 
 @lru_cache(maxsize=4096)

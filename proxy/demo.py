@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import math
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from .app import build
 from .config import Config, parse
 from .errors import BackendFailure
 from .listen import bind
-from .serve import loop_factory, server_of
+from .serve import loop_factory, serve, server_of
 from .serving import Serving
 from .upstream import Upstream
 
@@ -56,13 +55,7 @@ def run(*, host: str, port: int, load: float, time_scale: float, seconds: float 
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}; try --port 0") from error
     with _fleet(time_scale) as urls, asyncio.Runner(loop_factory=loop_factory()) as runner:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _ignore)  # uvicorn takes them while it serves
         return runner.run(_Demo(_config(urls, host, listening.getsockname()[1]), load, seconds).run(listening))
-
-
-def _ignore(number: int, frame: object) -> None:
-    """An orderly end is not an error."""
 
 
 @contextlib.contextmanager
@@ -129,7 +122,7 @@ class _Demo:
     async def run(self, listening: socket.socket) -> int:
         app = build(self.config)
         server = server_of(app, self.config)
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        serving = asyncio.create_task(serve(server, listening))
         beside = asyncio.create_task(self._beside(app.state.serving))
         await asyncio.wait([serving, beside], timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
         failed = beside.exception() if beside.done() else None

@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
@@ -28,23 +29,21 @@ def run(config: Config, listening: socket.socket, reread: Callable[[], Config], 
     for warning in config.warnings:
         log.warning("%s", warning)
     app = build(config, board=board, row=row)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _ignore)  # uvicorn takes them while it serves, and raises them again once it has drained
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve(app, config, listening, reread))
+        runner.get_loop().add_signal_handler(signal.SIGHUP, lambda: reload(app.state.serving, reread))
+        runner.run(serve(server_of(app, config), listening))
 
 
-def _ignore(number: int, frame: object) -> None:
-    """An orderly end is not an error."""
-
-
-async def serve(app: Starlette, config: Config, listening: socket.socket, reread: Callable[[], Config] | None = None) -> None:
+async def serve(server: uvicorn.Server, listening: socket.socket) -> None:
     """Serve on a socket in the running loop until a signal, or `should_exit`, ends it."""
-    server = server_of(app, config)
-    if reread is not None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, lambda: reload(app.state.serving, reread))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(_end, server))  # uvicorn takes them while it serves, and raises them again once it has drained
     await server.serve(sockets=[listening])
+
+
+def _end(server: uvicorn.Server, number: int, frame: object) -> None:
+    """A signal before the server listens to signals, or after it was served: an orderly end, and not an error."""
+    server.should_exit = True
 
 
 def server_of(app: Starlette, config: Config) -> uvicorn.Server:

@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 
 from .board import Board
-from .config import Config
+from .config import BadConfig, Config
 
 log = logging.getLogger("bestserve")
 
 RESTART_S = 1.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -80,16 +81,19 @@ class _Keeper:
         child.join()
         mark_process_dead(child.pid)  # type: ignore[no-untyped-call]
         self._board.clear(row)
+        if not self._stopping:
+            log.error("worker %d died with exit code %s; it is replaced", row, child.exitcode)
+            time.sleep(RESTART_S)
         if self._stopping:
             del self._children[row]
-            return
-        log.error("worker %d died with exit code %s; it is replaced", row, child.exitcode)
-        time.sleep(RESTART_S)
-        self._children[row] = self._start(row)
+        else:
+            self._children[row] = self._start(row)
 
     def _start(self, row: int) -> BaseProcess:
         child = self._fork.Process(target=_child, args=(self._config, self._listening, self._reread, self._board, row))
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # what arrives while we fork waits until each side knows what to do with it
         child.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return child
 
 
@@ -99,4 +103,7 @@ def _child(config: Config, listening: socket.socket, reread: Callable[[], Config
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to us all; the parent tells us
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the loop takes it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    with contextlib.suppress(BadConfig):  # one that replaces another serves by the config of now; the first, by that of the parent
+        config = reread()
     run(config, listening, reread, board, row)

@@ -37,9 +37,13 @@ def wait_for(url: str, *, seconds: float = 20.0) -> None:
 
 
 def get(url: str) -> dict:
-    """A JSON document."""
-    with urllib.request.urlopen(url, timeout=5) as reply:
-        return orjson.loads(reply.read())
+    """A JSON document, whatever its status."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            return orjson.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return orjson.loads(error.read())
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import openai
 import pytest
@@ -114,13 +115,29 @@ def test_several_workers_share_the_port_and_know_of_each_other(tmp_path):
         (line,) = [line for line in text.splitlines() if line.startswith("bestserve_replay_records_total")]
         assert float(line.split()[-1]) == 12
 
-        children = [int(pid) for pid in open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()]
-        assert len(children) == 2
-        os.kill(children[0], signal.SIGKILL)
-        wait_until(lambda: len(open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()) == 2)
+        before = children(process.pid)
+        assert len(before) == 2
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(lambda: len(children(process.pid)) == 2 and before[0] not in children(process.pid))
         assert all(ask(base).choices for _ in range(6))
 
         process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) == 0
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_sigterm_while_a_dead_worker_is_replaced_is_not_lost(tmp_path):
+    """A signal in the second between a death and its replacement ends the whole."""
+    with emulated() as url, serving(config_file(tmp_path, {"a": url}), "--workers", "2") as (process, _):
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        time.sleep(0.3)
+
+        process.send_signal(signal.SIGTERM)
+
         assert process.wait(timeout=15) == 0
 
 
