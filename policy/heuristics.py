@@ -39,18 +39,20 @@ def by_name(name: str, actions: tuple[Action, ...]) -> Policy:
     `actions` are the (A,) candidates of the fleet it will decide for; only static needs them.
     """
     if name.startswith("static:"):
-        return static(_index_of(name.removeprefix("static:"), actions))
+        wanted = _index_of(name.removeprefix("static:"), actions)
+        return static(wanted, np.array([action.backend == actions[int(np.argmax(wanted))].backend for action in actions]))
     if name not in _PLAIN:
         raise ValueError(f"{name!r} is not a policy; there are static:BACKEND[@BUDGET], {', '.join(_PLAIN)}")
     return _PLAIN[name]
 
 
-def static(wanted: Mask) -> Policy:
-    """Always one backend and budget, (A,) True there; anything else the mask allows only when that one cannot answer."""
+def static(wanted: Mask, same: Mask) -> Policy:
+    """Always one backend and budget, (A,) True there; else what the mask allows of the same backend; anything else only when that
+    one cannot answer."""
 
     def policy(observation: Observation) -> Floats:
-        here = wanted[:-1] & observation.mask[:-1]
-        return _share(here if here.any() else observation.mask[:-1])
+        allowed = observation.mask[:-1]
+        return _share(next((here for here in (wanted[:-1] & allowed, same[:-1] & allowed) if here.any()), allowed))
 
     return policy
 

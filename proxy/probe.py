@@ -5,6 +5,7 @@ backend like one that a request met; a report that fails only leaves the last on
 """
 
 import asyncio
+import contextlib
 import logging
 
 from .dialects import sglang
@@ -23,10 +24,10 @@ async def keep_asking(here: Serving) -> None:
         group.create_task(_keep_pricing(here))
         probes: dict[str, asyncio.Task[None]] = {}
         while True:
+            for name in [name for name, task in probes.items() if task.done() or name not in here.upstreams]:
+                probes.pop(name).cancel()
             for name in here.upstreams.keys() - probes.keys():
                 probes[name] = group.create_task(_keep_probing(here, name))
-            for name in probes.keys() - here.upstreams.keys():
-                probes.pop(name).cancel()
             await asyncio.sleep(here.config.probe.interval_ms / 1000)
 
 
@@ -35,11 +36,13 @@ async def probe(here: Serving, name: str, upstream: Upstream) -> None:
     try:
         async with asyncio.timeout(here.config.probe.timeout_ms / 1000):
             status, _ = await upstream.get(sglang.READY)
-            here.fleet.ready(name, status == 200, here.clock())
-            if status == 200:
-                await _load(here, name, upstream)
     except (BackendFailure, TimeoutError):
-        here.fleet.ready(name, False, here.clock())
+        status = 0
+    here.fleet.ready(name, status == 200, here.clock())
+    if status == 200:
+        with contextlib.suppress(BackendFailure, TimeoutError):
+            async with asyncio.timeout(here.config.probe.timeout_ms / 1000):
+                await _load(here, name, upstream)
 
 
 async def _keep_probing(here: Serving, name: str) -> None:

@@ -45,7 +45,7 @@ class Relay:
     started: bool = False  # a byte of the answer has gone to the client
     left: bool = False  # the client has gone away
     tried: int = 0
-    last: Refused | None = None
+    busy: bool = False  # somebody said no for another reason than the request's length
     too_long: Refused | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +96,7 @@ class Relay:
             watch.ending = Ending.DONE
         except Refused as refusal:
             watch.ending, watch.status, watch.reason = Ending.REFUSED, refusal.status, refusal.reason
-            self.last = refusal
+            self.busy |= refusal.reason != "context"
             self.too_long = refusal if refusal.reason == "context" else self.too_long
         except Rejected as rejection:
             watch.ending, watch.status, watch.reason = Ending.REJECTED, rejection.status, rejection.failure.code
@@ -203,7 +203,7 @@ class Relay:
 
     def _why(self, lack: Lack | None, retry_s: float) -> Failure:
         ask = self.ask
-        if self.too_long is not None:
+        if self.too_long is not None and not self.busy:
             return sglang.too_long(self.too_long)
         if lack is Lack.ABILITY:
             return BadAsk(

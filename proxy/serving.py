@@ -51,6 +51,7 @@ class Serving:
     fallback: Chooser = field(init=False)
     keys: Keys = field(init=False)
     passing: Chooser = field(init=False)  # of what is only passed on
+    decides: str | None = field(init=False, default=None)  # the policy's name, as the metrics know it
     began: float = field(init=False)
     upstreams: dict[str, Upstream] = field(init=False, default_factory=dict)
     _slos: dict[tuple[str, str | None], SLO] = field(init=False, default_factory=dict)
@@ -85,12 +86,18 @@ class Serving:
         self.keys = Keys(config.keys)
         self._slos.clear()
         self.config = config
-        self.metrics.gauge("bestserve_policy_info", 1, self.chooser.name)
+        self._say_who_decides()
 
     def close(self) -> None:
         """Close idle connections."""
         for upstream in self.upstreams.values():
             upstream.close()
+
+    def _say_who_decides(self) -> None:
+        if self.decides is not None:
+            self.metrics.gauge("bestserve_policy_info", 0, self.decides)
+        self.decides = self.chooser.name
+        self.metrics.gauge("bestserve_policy_info", 1, self.decides)
 
     def _close(self, name: str) -> None:
         if name in self.upstreams:
@@ -106,7 +113,7 @@ class Serving:
         """The facts of a request. Raises NotFound for a model that nobody serves, BadAsk for an unknown task."""
         hint = hint if hint is not None else parsed.metadata.get("task")
         if hint is not None and hint not in TASKS:
-            raise BadAsk(f"{hint!r} is not a task; there are {', '.join(TASKS)}.", param="metadata.task")
+            raise BadAsk(f"{str(hint)[:100]!r} is not a task; there are {', '.join(TASKS)}.", param="metadata.task")
         slo = self._slo_for(tier, hint)
         return Ask(
             endpoint=parsed.endpoint,

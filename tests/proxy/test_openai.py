@@ -5,7 +5,7 @@ import time
 import msgspec
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bestserve.proxy.dialects.openai import (
@@ -121,6 +121,7 @@ VALUES = st.recursive(
 KNOWN = {"max_tokens", "max_completion_tokens", "n", "stream_options", "service_tier", "metadata", "response_format", "priority", "rid"}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES.filter(lambda name: name not in KNOWN), VALUES, max_size=6), st.sampled_from([b"", b" ", b"\r\n\t "]))
 def test_forwarding_keeps_the_bytes_of_every_other_field(fields, blank):
     """For any names and any values, with any whitespace."""
@@ -135,6 +136,7 @@ def test_forwarding_keeps_the_bytes_of_every_other_field(fields, blank):
     assert set(sent) - set(written) == {"model", "messages", "max_completion_tokens"}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.builds(lambda b: b"{" + b + b"}", st.binary(max_size=100)), st.sampled_from(["chat", "completions"]))
 def test_any_bytes_are_read_or_refused(data, endpoint):
     """Nothing but BadAsk is ever raised."""
@@ -169,6 +171,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=20).map(b"".join))
 def test_any_messages_are_read_or_refused(value):
     """Also where the noise is nearly a message."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bestserve.policy.facts import Load
@@ -339,6 +339,7 @@ FOLDERS = st.lists(st.from_regex(r"[A-Za-z0-9_.@+-]{1,8}", fullmatch=True), min_
 AROUND = st.sampled_from(["", " ", "'", '"', "(", "[", "=", ": ", ", ", "<", "\n", "{"])
 
 
+@settings(deadline=None)
 @given(FOLDERS, AROUND, AROUND, st.sampled_from([400, 422]), st.booleans())
 def test_no_path_is_ever_told(path, before, after, status, in_json):
     """Wherever in a message it stands, and in whichever shape that comes."""
@@ -350,6 +351,7 @@ def test_no_path_is_ever_told(path, before, after, status, in_json):
     assert path not in failure.failure.message
 
 
+@settings(deadline=None)
 @given(
     st.integers(400, 599),
     st.binary(max_size=100)

@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bestserve.proxy.dialects import sse
@@ -62,6 +62,7 @@ LINES = st.lists(st.sampled_from([b"data: x", b"data:y", b": c", b"z"]), min_siz
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_line_ends_may_be_mixed(data):
     """Each line has the end that it likes; an event ends at the first empty line."""
@@ -78,6 +79,7 @@ def test_line_ends_may_be_mixed(data):
     assert fed([stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]) == events
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=8) | st.sampled_from([b"\n", b"\r", b"\n\n", b"\r\n\r\n", b"data: "]), max_size=30))
 def test_no_byte_is_lost_or_made(pieces):
     """Whatever comes in goes out, in order, and cuts do not matter."""

@@ -668,7 +668,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=st.lists(PIECES | st.binary(max_size=20), max_size=8))
 async def test_whatever_a_backend_says_an_exchange_ends(pieces):
     """As an answer, a refusal or a break, with nothing left open."""

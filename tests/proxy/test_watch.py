@@ -4,7 +4,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bestserve.policy.facts import Ending, Outcome
@@ -144,6 +144,7 @@ ANY = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_any_answer_has_an_outcome(value):
     """Nothing that a backend can write keeps the books from closing."""
