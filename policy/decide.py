@@ -72,7 +72,7 @@ class Lack(StrEnum):
 def why_nobody(ask: Ask, view: FleetView, budgets: tuple[Budget, ...]) -> Lack | None:
     """Why the mask leaves only Shed; None when it does not."""
     able = admitted(ask.allowed, ask.needs, view.backends)
-    room = fits(ask, view, ladder_of(ask.length, ask.max_tokens, budgets)).any(axis=1)
+    room = fits(ask, view, ladder_of(ask.length, ask.max_tokens, budgets)).any(axis=-1)
     if not able.any():
         return Lack.ABILITY
     if not (able & room).any():

@@ -102,6 +102,7 @@ class Ladder:
 
     caps: Floats  # tokens: the client's ceiling, only ever lowered; inf where there is none
     answer: Floats  # tokens that are surely asked for: the cap, or one
+    most: float  # the most of these
     distinct: Mask  # False where a budget comes to the same cap as one before it
     tokens: Floats  # expected tokens of the answer
     later: Floats  # of these, the ones after the first
@@ -115,7 +116,8 @@ def ladder_of(length: Length, max_tokens: int | None, budgets: tuple[Budget, ...
     caps = np.array([min(ceiling, math.inf if b.tokens is None else b.tokens) for b in budgets])
     distinct = np.array([cap not in caps[:k] for k, cap in enumerate(caps)])
     tokens, p_whole = lengths(length, caps)
-    return Ladder(caps, np.where(np.isinf(caps), 1.0, caps), distinct, tokens, tokens - 1.0, p_whole)
+    answer = np.where(np.isinf(caps), 1.0, caps)
+    return Ladder(caps, answer, float(answer.max(initial=1.0)), distinct, tokens, tokens - 1.0, p_whole)
 
 
 def who_can(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
@@ -138,10 +140,12 @@ def admitted(allowed: frozenset[str], needs: frozenset[str], backends: tuple[Bac
 
 
 def fits(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
-    """Where prompt and answer do not surely overflow the context, (B, K), and the budget is not one that repeats another."""
-    room = SURE_SHARE * ask.prompt_tokens + ladder.answer <= view.constants.context[:, None]
-    result: Mask = room & ladder.distinct
-    return result
+    """Where prompt and answer do not surely overflow the context, and the budget does not repeat another, (B, K) or (K,)."""
+    surely = SURE_SHARE * ask.prompt_tokens
+    if surely + ladder.most <= view.constants.least_context:  # nearly always
+        return ladder.distinct
+    room: Mask = (surely + ladder.answer <= view.constants.context[:, None]) & ladder.distinct
+    return room
 
 
 def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats, Floats]:
@@ -207,17 +211,17 @@ def phi(z: Floats) -> Floats:
 
 def _quality(c: Constants, task: tuple[float, ...], p_whole: Floats) -> Floats:
     """Expected quality over the task's probabilities, (B, K): a cut answer keeps what its task allows."""
-    both = c.quality.dot(_weights(task))  # (B, 2): of a whole answer, of a cut one
-    cut = both[:, 1:]
-    quality: Floats = cut + (both[:, :1] - cut) * p_whole
+    cut, gain = _worth(c, task)
+    quality: Floats = cut + gain * p_whole
     return quality
 
 
-@lru_cache(maxsize=4096)
-def _weights(task: tuple[float, ...]) -> Floats:
-    """A task's probabilities, and the same with what a cut leaves of each, (T, 2)."""
+@lru_cache(maxsize=1024)
+def _worth(c: Constants, task: tuple[float, ...]) -> tuple[Floats, Floats]:
+    """What a cut answer is worth, and what a whole one is worth beyond that, (B, 1) each."""
     weights = np.asarray(task)
-    return np.stack((weights, weights * _CUT), axis=1)
+    whole, cut = c.quality @ weights, c.quality @ (weights * _CUT)
+    return cut[:, None], (whole - cut)[:, None]
 
 
 _CUT = np.array([0.0 if task in WHOLE_ONLY else CUT_WORTH for task in TASKS])

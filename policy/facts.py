@@ -129,6 +129,7 @@ class Constants:
     usd_per_s: Floats  # 0 where the profile has no price
     quality: Floats  # (B, T) over TASKS
     step_shared: Floats  # a sequence's share of a step at a batch that is EFFICIENT_SHARE full
+    least_context: float  # of all backends
 
     @classmethod
     def of(cls, backends: tuple[Backend, ...]) -> "Constants":
@@ -150,6 +151,7 @@ class Constants:
             context=column(e.context for e in engines),
             usd_per_s=column((p.usd_per_hour or 0.0) / 3600 for p in profiles),
             quality=np.array([[p.quality[task] for task in TASKS] for p in profiles]).reshape(len(profiles), len(TASKS)),
+            least_context=min((float(e.context) for e in engines), default=0.0),
             step_shared=column(e.step_fixed_s / max(e.max_running * EFFICIENT_SHARE, 1.0) + e.step_per_seq_s for e in engines),
         )
 
@@ -161,7 +163,7 @@ class Constants:
             for name, value in limits.items()
             if value and getattr(self, name)[column] != value
         }
-        return replace(self, **changed) if changed else self
+        return replace(self, **changed) if changed else self  # type: ignore[arg-type]
 
 
 def _at(values: Floats, column: int, value: float) -> Floats:

@@ -19,7 +19,8 @@ from .errors import Failure
 from .metrics import Metrics
 from .probe import keep_asking
 from .serving import Serving
-from .upstream import Timeouts, Upstream
+from .upstream import Upstream
+from .wire import Timeouts
 
 ANSWERED = {
     "/v1/chat/completions": "chat",

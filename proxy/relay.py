@@ -8,6 +8,7 @@ during a long prefill frees its backend at once and not at the first byte.
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ from bestserve.policy.record import Record
 
 from .dialects import openai, sglang, sse
 from .errors import BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
+from .push import begun
 from .serving import Serving
 from .upstream import Reply, Upstream
 from .watch import Watch
@@ -135,20 +137,21 @@ class Relay:
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(self, reply: Reply, decision: Decision, watch: Watch, ticket: Ticket, send: Send) -> None:
-        clock, fleet = self.here.clock, self.here.fleet
-        piece = await self._first(reply, watch)
+        first = await self._first(reply, watch)
         await self._start(send, reply, decision, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
-        reported = 0
-        while True:
-            if piece:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            if watch.tokens - reported >= PROGRESS or not reported:
-                fleet.progress(ticket, watch.tokens - reported)
-                reported = watch.tokens
-            data = await reply.read()
-            if not data:
-                break
+        self.here.fleet.progress(ticket, watch.tokens)
+        reported, clock = watch.tokens, self.here.clock
+
+        def sink(data: bytes) -> Awaitable[None] | None:
+            nonlocal reported
             piece = _passed(watch, data, clock())
+            if watch.tokens - reported >= PROGRESS:
+                self.here.fleet.progress(ticket, watch.tokens - reported)
+                reported = watch.tokens
+            return begun(send({"type": "http.response.body", "body": piece, "more_body": True})) if piece else None
+
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        await reply.pump(sink)
         await send({"type": "http.response.body", "body": watch.flush()})
 
     async def _first(self, reply: Reply, watch: Watch) -> bytes:

@@ -6,6 +6,7 @@ that cannot be used is refused with its reasons, and the old one goes on.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -29,6 +30,8 @@ def run(config: Config, listening: socket.socket, reread: Callable[[], Config], 
     for warning in config.warnings:
         log.warning("%s", warning)
     app = build(config, board=board, row=row)
+    gc.freeze()  # what was made until now stays; what a request makes is mostly gone by its end, so young garbage is looked at less often
+    gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.get_loop().add_signal_handler(signal.SIGHUP, lambda: reload(app.state.serving, reread))
         runner.run(serve(server_of(app, config), listening))

@@ -23,7 +23,8 @@ from .dialects import openai
 from .errors import BadAsk, NotFound
 from .keys import Keys
 from .metrics import Metrics
-from .upstream import Timeouts, Upstream
+from .upstream import Upstream
+from .wire import Timeouts
 
 log = logging.getLogger("bestserve")
 

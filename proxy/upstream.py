@@ -15,29 +15,13 @@ Timeouts are kept by a sweep over the open exchanges instead of a timer for each
 import asyncio
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import httptools
-
 from .errors import Broke, Refused
+from .wire import CLOSED, Headers, Sink, Timeouts, Wire
 
-HIGH_WATER = 256 * 1024
 SWEEP_S = 0.25
 MOST_IDLE = 512
-CLOSED = "closed"
-
-Headers = list[tuple[bytes, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. Each binds from where its name says."""
-
-    connect_s: float = 2.0
-    first_byte_s: float = 120.0  # from sending the request to the first byte of the reply's body, of a stream
-    idle_s: float = 120.0  # between two pieces of a stream
-    total_s: float = 600.0  # the whole exchange
 
 
 class Upstream:
@@ -52,8 +36,8 @@ class Upstream:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._base = parts.path.rstrip("/")
         self._fixed = _fixed_headers(parts.netloc, api_key)
-        self._idle: list[_Wire] = []
-        self._open: set[_Wire] = set()
+        self._idle: list[Wire] = []
+        self._open: set[Wire] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -106,7 +90,7 @@ class Upstream:
             head += b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
         return head + b"\r\n" + body
 
-    async def _wire(self) -> tuple["_Wire", bool]:
+    async def _wire(self) -> tuple[Wire, bool]:
         while self._idle:
             wire = self._idle.pop()
             if wire.is_alive:
@@ -115,7 +99,7 @@ class Upstream:
         try:
             async with asyncio.timeout(self.timeouts.connect_s):
                 _, wire = await loop.create_connection(
-                    lambda: _Wire(loop), self._host, self._port, ssl=self._tls, server_hostname=self._host if self._tls else None
+                    lambda: Wire(loop), self._host, self._port, ssl=self._tls, server_hostname=self._host if self._tls else None
                 )
         except TimeoutError as error:
             raise Refused("connect_timeout") from error
@@ -123,7 +107,7 @@ class Upstream:
             raise Refused("connect_failed", message=type(error).__name__) from error
         return wire, False
 
-    def _finished(self, wire: "_Wire") -> None:
+    def _finished(self, wire: Wire) -> None:
         """Take a wire back from its Reply: for another request if it is clean, else hang up."""
         self._open.discard(wire)
         if wire.is_reusable and not self._closed and len(self._idle) < MOST_IDLE:
@@ -131,7 +115,7 @@ class Upstream:
         else:
             wire.hang_up()
 
-    def _drop(self, wire: "_Wire") -> None:
+    def _drop(self, wire: Wire) -> None:
         self._open.discard(wire)
         wire.hang_up()
 
@@ -153,8 +137,8 @@ class Reply:
 
     __slots__ = ("_finished", "_wire", "headers", "status")
 
-    def __init__(self, wire: "_Wire", finished: Callable[["_Wire"], None]) -> None:
-        self._wire: _Wire | None = wire
+    def __init__(self, wire: Wire, finished: Callable[[Wire], None]) -> None:
+        self._wire: Wire | None = wire
         self._finished = finished
         self.status: int = wire.status
         self.headers: Headers = wire.headers
@@ -163,6 +147,14 @@ class Reply:
         """The next piece, as much as has come; b"" at the end. Raises Broke when the backend fails."""
         assert self._wire is not None, "read after close"
         return await self._wire.read()
+
+    async def pump(self, sink: Sink) -> None:
+        """Hand every piece to `sink` in the very callback that received it, until the end. Raises Broke, and what `sink` raises.
+
+        `sink` returns None, or something to wait for before the next piece; the socket is not read meanwhile.
+        """
+        assert self._wire is not None, "pump after close"
+        await self._wire.pump(sink)
 
     async def whole(self, most: int = 64 * 1024 * 1024) -> bytes:
         """The rest of the body at once. Raises Broke, also when it is longer than `most` bytes."""
@@ -179,163 +171,6 @@ class Reply:
         if self._wire is not None:
             wire, self._wire = self._wire, None
             self._finished(wire)
-
-
-class _Wire(asyncio.Protocol):
-    """One connection, one exchange at a time."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._pieces: list[bytes] = []
-        self._held = 0
-        self._paused = False
-        self._failure: str | None = "unused"
-        self._parser: httptools.HttpResponseParser | None = None
-        self.status = 0
-        self.headers: Headers = []
-        self.deadline = self.last = float("inf")
-        self._reset()
-
-    def _reset(self) -> None:
-        self._head_done = self._done = self._framed = False
-        self.untouched = True  # not a byte of a reply has come
-
-    # --- for Upstream and Reply ---
-
-    def start(self, request: bytes, stream: bool, timeouts: Timeouts) -> None:
-        """Begin an exchange."""
-        self._reset()
-        self.headers, self.status, self._pieces, self._held = [], 0, [], 0
-        self._parser = httptools.HttpResponseParser(self)
-        now = self._loop.time()
-        self.last = now + timeouts.total_s
-        self.deadline = now + timeouts.first_byte_s if stream else self.last
-        self._idle_s = timeouts.idle_s if stream else None
-        if self._transport is not None and self._failure is None:
-            self._transport.write(request)
-
-    async def head(self) -> None:
-        """Wait for the reply's head. Raises Refused."""
-        while not self._head_done:
-            if self._failure is not None:
-                raise Refused(self._failure)
-            await self._wait()
-
-    async def read(self) -> bytes:
-        """The next piece of the body; b"" at its end. Raises Broke."""
-        while not self._pieces:
-            if self._done:
-                return b""
-            if self._failure is not None:
-                raise Broke(self._failure)
-            await self._wait()
-        piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces, self._held = [], 0
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
-        return piece
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the other side has not hung up."""
-        return self._failure is None
-
-    @property
-    def is_reusable(self) -> bool:
-        """Whether the exchange is over and left the connection clean."""
-        return self._done and self._framed and self._failure is None and not self._paused and self._keep_alive
-
-    def hang_up(self) -> None:
-        """Close at once, losing what is under way."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def time_out(self) -> None:
-        """Give up on this exchange."""
-        self._fail("timeout")
-        self.hang_up()
-
-    # --- asyncio.Protocol ---
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self._failure = None
-
-    def data_received(self, data: bytes) -> None:
-        self.untouched = False
-        if self._parser is None or self._done:
-            self._fail("unasked")  # bytes after the end of a reply: this connection cannot be trusted
-            self.hang_up()
-            return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._fail("not_http")
-            self.hang_up()
-            return
-        if self._idle_s is not None and self._pieces:
-            self.deadline = self._loop.time() + self._idle_s
-        if self._held > HIGH_WATER and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._head_done and not self._framed and not self._done and error is None:
-            self._done = True  # a body that ends where the connection does
-        self._fail(CLOSED)
-
-    # --- httptools ---
-
-    def on_message_begin(self) -> None:
-        if self._done:
-            raise ValueError("a reply after the reply")  # data_received takes it as not HTTP, and hangs up
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        assert self._parser is not None
-        self.status = self._parser.get_status_code()
-        if self.status < 200:
-            self.headers = []
-            return
-        self._keep_alive = bool(self._parser.should_keep_alive())
-        names = {name for name, _ in self.headers}
-        self._framed = b"content-length" in names or b"transfer-encoding" in names or self.status in (204, 304)
-        self._head_done = True
-
-    def on_body(self, body: bytes) -> None:
-        self._pieces.append(body)
-        self._held += len(body)
-
-    def on_message_complete(self) -> None:
-        if self._head_done:
-            self._done = True
-
-    # --- below: how ---
-
-    def _fail(self, why: str) -> None:
-        if self._failure is None:
-            self._failure = why
-        self._wake()
-
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    _keep_alive = False
-    _idle_s: float | None = None
 
 
 def _fixed_headers(netloc: str, api_key: str | None) -> bytes:

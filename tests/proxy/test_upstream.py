@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bestserve.proxy import upstream as upstream_module
 from bestserve.proxy.errors import Broke, Refused
-from bestserve.proxy.upstream import HIGH_WATER, Timeouts, Upstream
+from bestserve.proxy.upstream import Upstream
+from bestserve.proxy.wire import HIGH_WATER, Timeouts
 
 pytestmark = pytest.mark.anyio
 
