@@ -310,7 +310,9 @@ class Embeddings:
         return orjson.dumps({"object": "list", "data": data, "model": self.wanted.model, "usage": usage})
 
     def _written(self, vector: NDArray[np.float32]) -> str | list[float]:
-        return b64encode(vector.astype("<f4").tobytes()).decode() if self.wanted.base64 and self.wanted.exact else vector.astype(float).tolist()
+        if self.wanted.base64 and self.wanted.exact:
+            return b64encode(vector.astype("<f4").tobytes()).decode()
+        return vector.astype(float).tolist()
 
 
 _GOES_ON = {"finish_reason": None, "matched_stop": None}

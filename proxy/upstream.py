@@ -27,7 +27,7 @@ MOST_IDLE = 512
 class Upstream:
     """The connections to one backend."""
 
-    def __init__(self, url: str, *, timeouts: Timeouts = Timeouts(), api_key: str | None = None) -> None:
+    def __init__(self, url: str, *, timeouts: Timeouts = Timeouts(), api_key: str | None = None) -> None:  # noqa: B008  a frozen value
         parts = urlsplit(url)
         self.url = url
         self.timeouts = timeouts

@@ -369,5 +369,11 @@ def config_of(folder: object, backends: dict[str, Backend], *, more: str = "", p
         f"  - {{name: {b.name}, url: 'http://127.0.0.1:{b.port}', model: m-{b.name}, profile: fast.toml{per_backend}}}"
         for b in backends.values()
     )
-    text = f"backends:\n{rows}\npolicy: {{fallback: '{policy}'}}\nprobe: {{interval_ms: 20}}\nlisten: {{drain_s: 1}}\nlog: {{level: error}}\n{more}"
+    text = f"""backends:
+{rows}
+policy: {{fallback: '{policy}'}}
+probe: {{interval_ms: 20}}
+listen: {{drain_s: 1}}
+log: {{level: error}}
+{more}"""
     return parse(text, {}, source=f"{folder}/bestserve.yaml")

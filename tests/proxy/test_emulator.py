@@ -63,7 +63,7 @@ class World:
 
     async def until(self, done: Callable[[tuple[int, int, int]], bool]) -> None:
         async with asyncio.timeout(5):
-            while not done(await self.load()):  # noqa: ASYNC110  each look is a turn of the loop
+            while not done(await self.load()):
                 await asyncio.sleep(0)
 
 
