@@ -80,7 +80,7 @@ def models_of(body: bytes) -> list[tuple[str, int | None]]:
 def failure_of(status: int, body: bytes) -> Refused | Rejected:
     """What a reply other than 200 means: Refused when another backend may do better, Rejected when the request is at fault."""
     said = _said(body)
-    if status >= 500 or status in _RETRY_ELSEWHERE:
+    if not 400 <= status < 500 or status in _RETRY_ELSEWHERE:
         return Refused(_reason(status, said.message), status=status, message=said.message)
     over = overflow(said.message)
     if over is not None:
@@ -140,6 +140,8 @@ def _said(body: bytes) -> _Said:
     error: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
     error = error["error"] if isinstance(error.get("error"), dict) else error
     message = error.get("message", error.get("detail", error.get("error")))
+    if isinstance(message, list):
+        return _validation(message)
     text = message if isinstance(message, str) else orjson.dumps(message).decode() if message else ""
     text = text[:_LONGEST]
     field = _FIELD.search(text)
@@ -149,6 +151,17 @@ def _said(body: bytes) -> _Said:
     param, code = error.get("param"), error.get("code")
     text = clean(text) or _NO_REASON
     return _Said(text, param if isinstance(param, str) else None, code if isinstance(code, str) and not code.isdigit() else None)
+
+
+def _validation(complaints: list[Any]) -> _Said:
+    """The first complaint of a list of them, as FastAPI makes it: {loc: [body, field, …], msg, input}, less the input."""
+    first: Mapping[str, Any] = complaints[0] if complaints and isinstance(complaints[0], dict) else {}
+    loc, message = first.get("loc"), first.get("msg")
+    where = ".".join(str(step) for step in loc if step != "body")[:100] if isinstance(loc, list) else ""
+    text = clean(message[:_LONGEST]) if isinstance(message, str) else ""
+    return _Said(
+        f"Invalid value for '{where}': {text.removesuffix('.')}." if where and text else text or _NO_REASON, where or None, "invalid_value"
+    )
 
 
 _NO_REASON = "The backend gave no reason."

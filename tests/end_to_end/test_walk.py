@@ -2,17 +2,18 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable
-from dataclasses import replace
 
 import openai
 import orjson
 import pytest
 
 from bestserve.proxy import serve
-from bestserve.proxy.config import BadConfig, Config, Problem
+from bestserve.proxy.config import BadConfig, Config, Problem, parse
 from bestserve.proxy.dialects import sglang
 from bestserve.proxy.errors import Refused
+from bestserve.proxy.listen import bind
 from bestserve.proxy.probe import probe
 
 from .world import (
@@ -304,10 +305,14 @@ async def test_the_list_of_models(tmp_path):
 # --- what is only passed on ---
 
 
-def some_can(here: World, **can: str) -> None:
-    """Serve on with these capabilities of the backends."""
-    backends = tuple(replace(b, capabilities=frozenset(can.get(b.name, "").split())) for b in here.config.backends)
-    here.serving.adopt(replace(here.config, backends=backends))
+def serve_on(here: World, folder: object, *, interval_ms: int = 20, **can: str) -> None:
+    """Serve on with these capabilities of the backends, and probes so far apart."""
+    rows = "\n".join(
+        f"  - {{name: {name}, url: 'http://127.0.0.1:{b.port}', model: m-{name}, profile: fast.toml, capabilities: [{can.get(name, '')}]}}"
+        for name, b in here.backends.items()
+    )
+    text = f"backends:\n{rows}\npolicy: {{fallback: 'static:a'}}\nprobe: {{interval_ms: {interval_ms}}}\nlog: {{level: error}}\n"
+    here.serving.adopt(parse(text, {}, source=f"{folder}/bestserve.yaml"))
 
 
 @pytest.mark.parametrize("endpoint", ["embeddings", "responses"])
@@ -318,7 +323,7 @@ async def test_what_is_only_passed_on_goes_to_one_that_can(tmp_path, endpoint):
         writer.write(answer(b'{"ok": true}'))
 
     async with world(tmp_path) as here:
-        some_can(here, b=endpoint)
+        serve_on(here, tmp_path, b=endpoint)
         here.backends["b"].script = script
         client = await here.ask({"model": "auto", "input": "Hi", "x": 1}, f"/v1/{endpoint}")
 
@@ -351,7 +356,7 @@ async def test_a_streamed_response_is_passed_on_as_it_is(tmp_path):
         writer.write(piece(events_[:50]) + piece(events_[50:]) + b"0\r\n\r\n")
 
     async with world(tmp_path) as here:
-        some_can(here, a="responses")
+        serve_on(here, tmp_path, a="responses")
         here.backends["a"].script = script
         client = await (await here.ask({"model": "auto", "input": "Hi", "stream": True}, "/v1/responses")).head()
 
@@ -362,7 +367,7 @@ async def test_a_streamed_response_is_passed_on_as_it_is(tmp_path):
 async def test_a_thousand_inputs_to_embed_are_not_too_long(tmp_path):
     """Each has to fit, not all of them together."""
     async with world(tmp_path) as here:
-        some_can(here, a="embeddings")
+        serve_on(here, tmp_path, a="embeddings")
         client = await here.ask({"model": "auto", "input": ["word " * 100] * 1000}, "/v1/embeddings")
         await client.answer()
 
@@ -577,7 +582,7 @@ async def test_the_sdk_embeds(tmp_path):
         writer.write(answer(orjson.dumps({"object": "list", "data": rows, "model": got.json()["model"], "usage": usage})))
 
     async with world(tmp_path) as here, sdk(here) as client:
-        some_can(here, b="embeddings")
+        serve_on(here, tmp_path, b="embeddings")
         here.backends["b"].script = script
         answered = await client.embeddings.create(model="auto", input=["one", "two"])
 
@@ -784,8 +789,8 @@ async def test_a_backend_without_loads_is_asked_for_its_metrics(tmp_path, loads)
     """Missing or not to be read."""
     pages = Pages(metrics=METRICS, **({} if loads is None else {"loads": loads}))
 
-    async with world(tmp_path, more="circuit: {failures: 1}\n") as here:
-        here.serving.config = replace(here.config, probe=replace(here.config.probe, interval_ms=86_400_000))
+    async with world(tmp_path) as here:
+        serve_on(here, tmp_path, interval_ms=86_400_000)
         await asyncio.sleep(0.03)
         await probe(here.serving, "a", pages)
 
@@ -797,7 +802,7 @@ async def test_a_backend_without_loads_is_asked_for_its_metrics(tmp_path, loads)
 async def test_a_report_that_fails_is_no_failure_of_the_backend(tmp_path, wrong):
     """It is ready, by its own word; the last report grows old."""
     async with world(tmp_path) as here:
-        here.serving.config = replace(here.config, probe=replace(here.config.probe, interval_ms=86_400_000))
+        serve_on(here, tmp_path, interval_ms=86_400_000)
         await asyncio.sleep(0.03)
         for _ in range(3):
             await probe(here.serving, "a", Pages(loads=wrong, metrics=wrong))
@@ -810,10 +815,27 @@ async def test_a_report_that_fails_is_no_failure_of_the_backend(tmp_path, wrong)
 async def test_a_probe_that_fails_is_a_failure_of_the_backend(tmp_path, wrong):
     """Three in a row, and nobody is sent there."""
     async with world(tmp_path) as here:
-        here.serving.config = replace(here.config, probe=replace(here.config.probe, interval_ms=86_400_000))
+        serve_on(here, tmp_path, interval_ms=86_400_000)
         await asyncio.sleep(0.03)
         for _ in range(3):
             await probe(here.serving, "a", Pages(ready=wrong))
 
         assert not here.serving.backends_up()["a"]
         assert here.serving.describe()[0]["circuit"] == "open"
+
+
+async def test_a_connection_that_is_kept_does_not_wait_for_acknowledgements():
+    """A head and a body are two packets; with Nagle's algorithm the second would wait some 40 ms for a delayed ACK of the first."""
+    listening = bind("127.0.0.1", 0)
+    options: asyncio.Queue[int] = asyncio.Queue()
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        options.put_nowait(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(note, sock=listening):
+        _, writer = await asyncio.open_connection(*listening.getsockname())
+
+        assert await options.get()
+        writer.close()
+        await writer.wait_closed()
