@@ -312,7 +312,8 @@ class Embeddings:
     def _written(self, vector: NDArray[np.float32]) -> str | list[float]:
         if self.wanted.base64 and self.wanted.exact:
             return b64encode(vector.astype("<f4").tobytes()).decode()
-        return vector.astype(float).tolist()
+        numbers: list[float] = vector.astype(float).tolist()
+        return numbers
 
 
 _GOES_ON = {"finish_reason": None, "matched_stop": None}

@@ -1,6 +1,7 @@
 """The stand-in speaks SGLang's dialect, keeps the engine's time, and forgets a request however it ends."""
 
 import asyncio
+import base64
 import contextlib
 import socket
 import threading
@@ -850,3 +851,19 @@ def test_hanging_up_empties_the_server(stream: bool) -> None:
             pass
 
         assert (before, running()) == (0, 0)
+
+
+def test_exact_embeddings_are_base64_when_so_asked() -> None:
+    """As SGLang answers: the same numbers, as little-endian float32."""
+
+    async def story() -> None:
+        world = World()
+        numbers = (await world.post("/v1/embeddings", {"model": "small", "input": "a", "dimensions": 8})).json()
+        encoded = (
+            await world.post("/v1/embeddings", {"model": "small", "input": "a", "dimensions": 8, "encoding_format": "base64"})
+        ).json()
+
+        read = np.frombuffer(base64.b64decode(encoded["data"][0]["embedding"]), dtype="<f4")
+        assert read == pytest.approx(numbers["data"][0]["embedding"])
+
+    run(story)

@@ -40,7 +40,11 @@ def test_the_command_runs_from_another_folder(installed):
 
 def test_profiles_are_in_the_wheel(installed):
     """Data files travel with the code, and nothing of the checkout is on the path."""
-    code = "import bestserve.profiles as p, bestserve.proxy as x; print(len(p.names()), 'site-packages' in x.__file__); p.load('qwen3-8b-h100')"
+    code = (
+        "import bestserve.profiles as p, bestserve.proxy as x\n"
+        "p.load('qwen3-8b-h100')\n"
+        "print(len(p.names()), 'site-packages' in x.__file__)"
+    )
     said = run(installed, "python", "-c", code)
     assert said.returncode == 0, said.stderr
     count, inside = said.stdout.split()
