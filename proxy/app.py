@@ -97,6 +97,7 @@ def build(
         Route("/health/liveness", about.health),
         Route("/health/readiness", about.readiness),
         Route("/metrics", about.metrics),
+        Route("/openapi.json", about.openapi),
         Route("/admin/backends", about.admin_backends),
         Route("/admin/records", about.admin_records),
     ]

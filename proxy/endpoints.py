@@ -5,6 +5,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from bestserve.policy.record import to_bytes
 from .dialects import openai
 from .errors import BadAsk, Failure, Forbidden, NotAllowed, NotFound, TooLarge, response_of
 from .keys import Allowed, Caller, tier_for
+from .openapi import document
 from .relay import Relay
 from .serving import Serving
 
@@ -97,6 +99,10 @@ class About:
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: for Prometheus."""
         return PlainTextResponse(self.here.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json: the outside as a document."""
+        return _json(document(version("bestserve")))
 
     async def admin_backends(self, request: Request) -> Response:
         """GET /admin/backends: how each backend looks from here."""
