@@ -96,12 +96,11 @@ def demo(**how: Any) -> None:
 
 def _read(path: Path, **said: Any) -> Any:
     """The config file with the command line's words over it. Raises BadConfig."""
-    from dataclasses import replace
-
     from .config import environment, load
 
     config = load(environment(), path)
-    return replace(config, listen=replace(config.listen, **{name: value for name, value in said.items() if value is not None}))
+    listen = config.listen.model_copy(update={name: value for name, value in said.items() if value is not None})
+    return config.model_copy(update={"listen": listen})
 
 
 def _configured(read: Any) -> Any:

@@ -1,54 +1,48 @@
-"""What the operator wrote, read once into frozen dataclasses. The only reader of the environment and of the config file.
+"""What the operator wrote, read once into frozen models. The only reader of the environment and of the config file.
 
-Every key is one field of a dataclass below: `Annotated[type, rule, "what it means, with its unit"] = default`. The rules are in
-`config_rules`, but for those of a single key; `docs/config.md` is printed from the same fields. While a file is read, what could
-not be read stands as None, so that what keys say about each other can be checked too; once `parse` returns, nothing does.
+Every key is one field of a `Section`; `docs/config.md` is printed from them. `config_file` reads the YAML, `config_words` puts what
+pydantic finds wrong in words.
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-import yaml
-from msgspec import UNSET, UnsetType
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictFloat,
+    StrictInt,
+    TypeAdapter,
+    ValidationInfo,
+)
+from pydantic import WithJsonSchema as Shown
 
 from bestserve import profiles
 from bestserve.policy import heuristics
 from bestserve.policy.facts import SLO, TASKS, Backend, Budget
 from bestserve.profiles import Profile
 
-from .config_rules import (
-    NAME,
-    PROSE,
-    BadConfig,
-    Choice,
-    Flag,
-    Maybe,
-    Number,
-    Problem,
-    Reading,
-    Rows,
-    Section,
-    Table,
-    Text,
-    Words,
-    Wrong,
-    compose,
-    line_of,
-    near,
-    scalar_of,
-)
+from .config_file import BadConfig, File, Loc, Problem, dotted, shown
+from .config_words import ALIAS, NAME, PROSE, SHA256, WORD, Section, near, validated
 
 __all__ = ["BadConfig", "Config", "Problem", "environment", "load", "parse"]
 
-CAPABILITIES = ("tools", "json", "vision", "audio", "embeddings", "responses", "logprobs")
-TIERS = ("flex", "default", "priority")  # from the lowest to the highest
+Capability = Literal["tools", "json", "vision", "audio", "embeddings", "responses", "logprobs"]
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
+Tier = Literal["flex", "default", "priority"]
+TIERS: tuple[str, ...] = get_args(Tier)  # from the lowest to the highest
 FALLBACKS = tuple(name for name in heuristics.NAMES if name != "static")
 
+_EMPTY: Any = None  # a section that is not written is as one left empty
+_NO_CAP: Any = (None,)
 _WEIGHTS = {"flex": 0.5, "default": 1.0, "priority": 2.0}
 
 
@@ -57,114 +51,77 @@ def environment() -> Mapping[str, str]:
     return os.environ  # noqa: TID251  the one place that reads it
 
 
-@dataclass(frozen=True, slots=True)
-class Url:
-    """Where a backend listens."""
-
-    kind: str = "http or https URL"
-
-    def read(self, node: yaml.Node, key: str, here: Reading) -> str:
-        url = scalar_of(node, "must be a URL", here).text.rstrip("/")
-        try:
-            wrong = _wrong_with_url(url)
-        except ValueError as error:  # urlsplit, of a port or an address in brackets
-            raise Wrong("must be a URL with a valid host and port") from error
-        if wrong:
-            raise Wrong(wrong)
-        return url
+# --- what a value may be ----------------------------------------------------------------------------------------------
 
 
-def _wrong_with_url(url: str) -> str | None:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not re.fullmatch(r"[!-~]+", url) or parts.port == 0:
-        return "must be a URL like http://10.0.0.1:30000"
-    if "@" in parts.netloc:
-        return "must not hold a user or a password; use api_key"
-    if "?" in url or "#" in url:
-        return "must not have a query or a fragment"
-    return "must not end in /v1, which is added" if parts.path.endswith("/v1") else None
+def _none_or(value: Any) -> Any:
+    return None if value in ("none", "") else value
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileName:
-    """A profile by its shipped name, or by the path of a TOML file."""
+def _url(value: Any) -> str:
+    url = AnyHttpUrl(value)
+    text = str(url).rstrip("/")
+    if url.port == 0 or not value.isprintable():  # the library drops what does not print
+        raise ValueError("must be a URL like http://10.0.0.1:30000")
+    if url.username is not None or url.password is not None:
+        raise ValueError("must not hold a user or a password; use api_key")
+    if "?" in text or "#" in text:
+        raise ValueError("must not have a query or a fragment")
+    if text.endswith("/v1"):
+        raise ValueError("must not end in /v1, which is added")
+    return text
 
-    kind: str = "shipped profile's name, or path of a .toml file"
 
-    def read(self, node: yaml.Node, key: str, here: Reading) -> Profile:
-        name = PROSE.read(node, key, here)
-        try:
-            return profiles.load(_profile_path(name, here.folder))
-        except ValueError as error:
-            raise Wrong(str(error)) from error
-
-
-def _profile_path(name: str, folder: Path) -> str | Path:
+def _profile(value: Any, info: ValidationInfo) -> Profile:
+    name = _TEXT.validate_python(value)
     if name.endswith(".toml"):
-        return folder / name
-    shipped = profiles.names()
-    if name not in shipped:
-        raise Wrong(f"{name!r} is not a shipped profile and not a path to a .toml file{near(name, shipped)}")
-    return name
+        return profiles.load(_folder(name, info))
+    if name not in profiles.names():
+        raise ValueError(f"{name!r} is not a shipped profile and not a path to a .toml file{near(name, profiles.names())}")
+    return profiles.load(name)
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A directory, from where the config file is."""
-
-    kind: str = "path"
-
-    def read(self, node: yaml.Node, key: str, here: Reading) -> Path:
-        return Path(PROSE.read(node, key, here))
+def _folder(value: Any, info: ValidationInfo[Any]) -> Path:
+    return Path(info.context.source).parent / (value if isinstance(value, Path) else _TEXT.validate_python(value))
 
 
-@dataclass(frozen=True, slots=True)
-class Cap:
-    """A budget: none, a number of tokens, or tokens and an instruction."""
-
-    kind: str = "none, or tokens, or `{tokens, instruction}`"
-
-    def read(self, node: yaml.Node, key: str, here: Reading) -> Budget | None:
-        if isinstance(node, yaml.MappingNode):
-            cap = Section(BudgetConfig).read(node, key, here)
-            return Budget(cap.tokens, cap.instruction) if cap.tokens else None
-        return Budget(Maybe(TOKENS).read(node, key, here))
+def _refuse_learned(word: str) -> str:
+    raise ValueError("this version ships no learned policy yet; write none, and policy.fallback decides")
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Which learned policy decides."""
-
-    kind: str = "none; `pretrained` and paths belong to later versions"
-
-    def read(self, node: yaml.Node, key: str, here: Reading) -> str | None:
-        word: str | None = Maybe(PROSE).read(node, key, here)
-        _refuse_learned(word)
-        return word
-
-
-def _refuse_learned(word: str | None) -> None:
-    if word is not None:
-        raise Wrong("this version ships no learned policy yet; write none, and policy.fallback decides")
+K = TypeVar("K")
+V = TypeVar("V")
+Maybe = Annotated[V | None, BeforeValidator(_none_or)]
+Table = Annotated[dict[K, V], BeforeValidator(lambda value: {} if value is None else value)]
+Count = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
+Seed = Annotated[StrictInt, Field(ge=0, le=2**53)]
+Ms = Annotated[StrictFloat, Field(ge=1, le=86_400_000)]
+Weight = Annotated[StrictFloat, Field(ge=0.001, le=1000)]
+Word = Annotated[str, Field(pattern=WORD)]
+Prose = Annotated[str, Field(pattern=PROSE)]
+_TEXT = TypeAdapter(Prose, config=ConfigDict(coerce_numbers_to_str=True))
+Name = Annotated[str, Field(pattern=NAME)]
+Alias = Annotated[str, Field(pattern=ALIAS)]
+Kind = Literal["hard", "soft"]
+Task = Literal[TASKS]  # type: ignore[valid-type]  # words that live in the profiles
+Folder = Annotated[Path, PlainValidator(_folder), Shown({"kind": "path"})]
+Url = Annotated[str, BeforeValidator(_url), Shown({"kind": "http or https URL"})]
+ProfileName = Annotated[Profile, PlainValidator(_profile), Shown({"kind": "shipped profile's name, or path of a .toml file"})]
+Checkpoint = Annotated[str, AfterValidator(_refuse_learned), Shown({"kind": "`pretrained` or a path, in later versions"})]
+Fallback = Annotated[str, Shown({"kind": "`static:BACKEND[@BUDGET]` or one of " + ", ".join(FALLBACKS)})]
 
 
 # --- the sections -----------------------------------------------------------------------------------------------------
 
-TOKENS = Number(1, 10_000_000, whole=True)
-MS = Number(1, 86_400_000)
-_NO_MS = Maybe(MS)
-_KIND = Choice(("hard", "soft"))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listen:
+class Listen(Section):
     """Where the proxy listens, and how it takes requests in."""
 
-    host: Annotated[str, Text(), "address to bind"] = "127.0.0.1"
-    port: Annotated[int, Number(0, 65535, whole=True), "TCP port; 0 takes a free one"] = 8000
-    workers: Annotated[int, Number(1, 256, whole=True), "processes that serve"] = 1
-    drain_s: Annotated[float, Number(0, 86_400), "seconds that requests in flight get to finish at shutdown"] = 120.0
-    max_body_mb: Annotated[float, Number(0.001, 4096), "largest request body, in megabytes (1,000,000 bytes)"] = 32.0
+    host: Word = Field(default="127.0.0.1", description="address to bind")
+    port: StrictInt = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one")
+    workers: StrictInt = Field(default=1, ge=1, le=256, description="processes that serve")
+    drain_s: StrictFloat = Field(default=120.0, ge=0, le=86_400, description="seconds that requests in flight get to finish at shutdown")
+    max_body_mb: StrictFloat = Field(default=32.0, ge=0.001, le=4096, description="largest request body, in megabytes (1,000,000 bytes)")
 
     @property
     def max_body_bytes(self) -> int:
@@ -172,210 +129,203 @@ class Listen:
         return int(self.max_body_mb * 1_000_000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendConfig:
+class BackendConfig(Section):
     """One upstream server."""
 
-    name: Annotated[str, NAME, "what it is called in headers, metrics and `models`; unique, and no alias"]
-    url: Annotated[str, Url(), "where it listens, without /v1"]
-    model: Annotated[str, Text(), "the model's name as the server knows it"]
-    profile: Annotated[Profile, ProfileName(), "how fast and how good it is; a path starts at the config file"]
-    capabilities: Annotated[frozenset[str] | None, Maybe(Words(Choice(CAPABILITIES))), "what it can do; none: as the profile says"] = None
-    engine: Annotated[str, Choice(("sglang",)), "the software that serves"] = "sglang"
-    api_key: Annotated[str | None, Maybe(Text(secret=True)), "bearer token; best as `${NAME}`"] = field(default=None, repr=False)
-    max_in_flight: Annotated[int | None, Maybe(Number(1, 1_000_000, whole=True)), "most requests at it at once"] = None
-    context: Annotated[int | None, Maybe(TOKENS), "longest prompt plus answer, in tokens; none takes it from the profile"] = None
+    name: Name = Field(description="what it is called in headers, metrics and `models`; unique, and no alias")
+    url: Url = Field(description="where it listens, without /v1")
+    model: Word = Field(description="the model's name as the server knows it")
+    profile: ProfileName = Field(description="how fast and how good it is; a path starts at the config file")
+    capabilities: Maybe[frozenset[Capability]] = Field(default=None, description="what it can do; none: as the profile says")
+    engine: Literal["sglang"] = Field(default="sglang", description="the software that serves")
+    api_key: Maybe[Word] = Field(default=None, repr=False, description="bearer token; best as `${NAME}`")
+    max_in_flight: Maybe[Count] = Field(default=None, description="most requests at it at once")
+    context: Maybe[Count] = Field(default=None, description="longest prompt plus answer, in tokens; none takes it from the profile")
 
     def facts(self) -> Backend:
         """What the policy knows of it."""
-        return Backend(self.name, self.model, self._profile(), self._capabilities(), self.max_in_flight)
-
-    def _profile(self) -> Profile:
-        if self.context is None:
-            return self.profile
-        return replace(self.profile, engine=replace(self.profile.engine, context=self.context))
-
-    def _capabilities(self) -> frozenset[str]:
-        return self.profile.capabilities if self.capabilities is None else self.capabilities
+        profile = self.profile
+        if self.context is not None:
+            profile = replace(profile, engine=replace(profile.engine, context=self.context))
+        capabilities = profile.capabilities if self.capabilities is None else self.capabilities
+        return Backend(self.name, self.model, profile, capabilities, self.max_in_flight)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetConfig:
+class BudgetConfig(Section):
     """A cap on the answer's tokens that the policy may set, with words that make the answer end before it."""
 
-    tokens: Annotated[int, TOKENS, "the cap, in tokens"]
-    instruction: Annotated[str | None, Maybe(PROSE), "put at the end of the last user message under this cap"] = None
+    tokens: Count = Field(description="the cap, in tokens")
+    instruction: Maybe[Prose] = Field(default=None, description="put at the end of the last user message under this cap")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadlines:
+def _budget(value: Any) -> Budget:
+    if _none_or(value) is None:
+        return Budget()
+    cap = BudgetConfig.model_validate(value if isinstance(value, dict) else {"tokens": value})
+    return Budget(cap.tokens, cap.instruction)
+
+
+Cap = Annotated[Budget, PlainValidator(_budget, json_schema_input_type=BudgetConfig | Maybe[Count])]
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for setting in schema["properties"].values():
+        del setting["default"]
+
+
+class Deadlines(Section):
     """Deadlines that differ from those of `slo`. A key that is not written changes nothing; none lifts the deadline."""
 
-    ttft_ms: Annotated[float | UnsetType | None, _NO_MS, "milliseconds to the first token"] = UNSET
-    tpot_ms: Annotated[float | UnsetType | None, _NO_MS, "milliseconds per output token after the first"] = UNSET
-    e2e_ms: Annotated[float | UnsetType | None, _NO_MS, "milliseconds for the whole answer"] = UNSET
-    kind: Annotated[Literal["hard", "soft"] | UnsetType, _KIND, "hard: late is worth nothing; soft: worth decays"] = UNSET
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    ttft_ms: Maybe[Ms] = Field(default=None, description="milliseconds to the first token")
+    tpot_ms: Maybe[Ms] = Field(default=None, description="milliseconds per output token after the first")
+    e2e_ms: Maybe[Ms] = Field(default=None, description="milliseconds for the whole answer")
+    kind: Kind = Field(default="hard", description="hard: late is worth nothing; soft: worth decays")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TierDeadlines(Deadlines):
     """What one service tier is promised, and what it is worth."""
 
-    weight: Annotated[float | UnsetType, Number(0.001, 1000), "worth of an answer on time; unset: 0.5 for flex, 1, 2 for priority"] = UNSET
+    weight: Maybe[Weight] = Field(default=None, description="worth of an answer on time; unset: 0.5 for flex, 1, 2 for priority")
 
 
-_TIER_TABLE = Table(Section(TierDeadlines), "tier", TIERS)
-_TASK_TABLE = Table(Section(Deadlines), "task", TASKS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SLOConfig:
+class SLOConfig(Section):
     """Deadlines of one answer. Where a tier and a task both say something, the tier's word holds."""
 
-    ttft_ms: Annotated[float | None, _NO_MS, "milliseconds to the first token; none does not bind"] = 1000.0
-    tpot_ms: Annotated[float | None, _NO_MS, "milliseconds per output token after the first; none does not bind"] = 60.0
-    e2e_ms: Annotated[float | None, _NO_MS, "milliseconds for the whole answer; none does not bind"] = None
-    kind: Annotated[Literal["hard", "soft"], _KIND, "hard: late is worth nothing; soft: worth decays"] = "hard"
-    tiers: Annotated[Mapping[str, TierDeadlines], _TIER_TABLE, "what differs for one service tier"] = field(default_factory=dict)
-    tasks: Annotated[Mapping[str, Deadlines], _TASK_TABLE, "what differs for one kind of task"] = field(default_factory=dict)
-
-    def slo_for(self, tier: str, task: str | None) -> SLO:
-        """The deadlines of an answer of this tier and task: the tier's, else the task's, else everybody's."""
-        layers = tuple(layer for layer in (self.tiers.get(tier), self.tasks.get(task or ""), self) if layer)
-        return SLO(
-            ttft_s=_seconds(_first_said(layers, "ttft_ms")),
-            tpot_s=_seconds(_first_said(layers, "tpot_ms")),
-            e2e_s=_seconds(_first_said(layers, "e2e_ms")),
-            hard=_first_said(layers, "kind") == "hard",
-        )
-
-    def weight_for(self, tier: str) -> float:
-        """What an answer on time is worth in this tier, relative to the others."""
-        said = self.tiers[tier].weight if tier in self.tiers else UNSET
-        return _WEIGHTS[tier] if isinstance(said, UnsetType) else said
+    ttft_ms: Maybe[Ms] = Field(default=1000.0, description="milliseconds to the first token; none does not bind")
+    tpot_ms: Maybe[Ms] = Field(default=60.0, description="milliseconds per output token after the first; none does not bind")
+    e2e_ms: Maybe[Ms] = Field(default=None, description="milliseconds for the whole answer; none does not bind")
+    kind: Kind = Field(default="hard", description="hard: late is worth nothing; soft: worth decays")
+    tiers: Table[Tier, TierDeadlines] = Field(default={}, description="what differs for one service tier")
+    tasks: Table[Task, Deadlines] = Field(default={}, description="what differs for one kind of task")
 
 
-def _first_said(layers: Iterable[Deadlines | SLOConfig], name: str) -> Any:
-    return next(value for layer in layers if (value := getattr(layer, name)) is not UNSET)
-
-
-def _seconds(ms: float | None) -> float | None:
-    return None if ms is None else ms / 1000
-
-
-_FALLBACK = Text(says="`static:BACKEND[@BUDGET]` or one of " + ", ".join(FALLBACKS))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyConfig:
+class PolicyConfig(Section):
     """Who decides."""
 
-    checkpoint: Annotated[str | None, Checkpoint(), "the learned policy; with none the fallback decides"] = None
-    explore: Annotated[float, Number(0, 0.2), "share of requests decided at random among the possible, to learn from"] = 0.0
-    fallback: Annotated[str, _FALLBACK, "what decides without a checkpoint"] = "deadline-greedy"
-    dir: Annotated[Path, Folder(), "where checkpoints are published; starts at the config file"] = Path("policies")
-    seed: Annotated[int | None, Maybe(Number(0, 2**53, whole=True)), "of the policy's dice; none takes a fresh one"] = None
+    checkpoint: Maybe[Checkpoint] = Field(default=None, description="the learned policy; with none the fallback decides")
+    explore: StrictFloat = Field(
+        default=0.0, ge=0, le=0.2, description="share of requests decided at random among the possible, to learn from"
+    )
+    fallback: Fallback = Field(default="deadline-greedy", description="what decides without a checkpoint")
+    dir: Folder = Field(default=Path("policies"), description="where checkpoints are published; starts at the config file")
+    seed: Maybe[Seed] = Field(default=None, description="of the policy's dice; none takes a fresh one")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class Probe(Section):
     """How backends are asked how they are."""
 
-    interval_ms: Annotated[float, MS, "milliseconds between two questions to one backend"] = 500.0
-    timeout_ms: Annotated[float, MS, "milliseconds until a question counts as unanswered"] = 2000.0
+    interval_ms: Ms = Field(default=500.0, description="milliseconds between two questions to one backend")
+    timeout_ms: Ms = Field(default=2000.0, description="milliseconds until a question counts as unanswered")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class Timeouts(Section):
     """How long the proxy waits for a backend."""
 
-    connect_ms: Annotated[float, MS, "milliseconds for a connection"] = 2000.0
-    first_token_ms: Annotated[float, MS, "milliseconds from the request to the first byte of the answer"] = 120_000.0
-    idle_ms: Annotated[float, MS, "milliseconds between two bytes of the answer"] = 120_000.0
-    total_ms: Annotated[float, MS, "milliseconds for the whole answer"] = 600_000.0
+    connect_ms: Ms = Field(default=2000.0, description="milliseconds for a connection")
+    first_token_ms: Ms = Field(default=120_000.0, description="milliseconds from the request to the first byte of the answer")
+    idle_ms: Ms = Field(default=120_000.0, description="milliseconds between two bytes of the answer")
+    total_ms: Ms = Field(default=600_000.0, description="milliseconds for the whole answer")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Circuit:
+class Circuit(Section):
     """When a backend that fails is left alone."""
 
-    failures: Annotated[int, Number(1, 1000, whole=True), "failures in a row that open the circuit"] = 3
-    open_ms: Annotated[float, MS, "milliseconds until it is tried again"] = 5000.0
+    failures: StrictInt = Field(default=3, ge=1, le=1000, description="failures in a row that open the circuit")
+    open_ms: Ms = Field(default=5000.0, description="milliseconds until it is tried again")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class Replay(Section):
     """The replay log. Accepted, and not written by this version."""
 
-    dir: Annotated[Path, Folder(), "where segments are written; starts at the config file"] = Path("replay")
-    upload: Annotated[str | None, Maybe(Text()), "where finished segments are copied, as s3://bucket/prefix"] = None
+    dir: Folder = Field(default=Path("replay"), description="where segments are written; starts at the config file")
+    upload: Maybe[Word] = Field(default=None, description="where finished segments are copied, as s3://bucket/prefix")
 
 
-_SHA256 = Text(r"[0-9a-fA-F]{64}", "the 64 hex digits of the key's SHA-256", secret=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class Key(Section):
     """One caller's key. The key itself is never written down, only its hash."""
 
-    name: Annotated[str, NAME, "who calls; unique"]
-    sha256: Annotated[str, _SHA256, "hash of the key (`printf %s KEY | sha256sum`); unique"] = field(repr=False)
-    tier: Annotated[str, Choice(TIERS), "the class: the highest service tier it may have, and the one it has unasked"] = "default"
-    requests_per_minute: Annotated[
-        int | None, Maybe(Number(1, 10_000_000, whole=True)), "most requests a minute, counted by each worker"
-    ] = None
-    admin: Annotated[bool, Flag(), "whether it may call the routes under /admin/"] = False
+    name: Name = Field(description="who calls; unique")
+    sha256: str = Field(pattern=SHA256, repr=False, description="hash of the key (`printf %s KEY | sha256sum`); unique")
+    tier: Tier = Field(default="default", description="the class: the highest service tier it may have, and the one it has unasked")
+    requests_per_minute: Maybe[Count] = Field(default=None, description="most requests a minute, counted by each worker")
+    admin: bool = Field(default=False, description="whether it may call the routes under /admin/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Log:
+class Log(Section):
     """What the proxy says on its standard error."""
 
-    level: Annotated[str, Choice(("debug", "info", "warning", "error", "critical")), "the least that is said"] = "info"
+    level: Literal["debug", "info", "warning", "error", "critical"] = Field(default="info", description="the least that is said")
 
 
-_ALIAS = Text(r"[A-Za-z0-9._:/@+-]{1,128}", "1 to 128 letters, digits or any of . _ : / @ + -")
+def _or_auto(models: dict[str, tuple[str, ...]], info: ValidationInfo) -> dict[str, tuple[str, ...]]:
+    return models or {"auto": tuple(backend.name for backend in info.data.get("backends", ()))}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+Models = Annotated[Table[Alias, Annotated[tuple[Name, ...], Field(min_length=1)]], AfterValidator(_or_auto)]
+
+
+class Config(Section):
     """The whole file."""
 
-    listen: Annotated[Listen, Section(Listen), "where the proxy listens"] = field(default_factory=Listen)
-    backends: Annotated[tuple[BackendConfig, ...], Rows(Section(BackendConfig)), "the fleet, at least one"]
-    models: Annotated[
-        Mapping[str, tuple[str, ...]],
-        Table(Rows(NAME), "alias", keys=_ALIAS),
-        "which backends a model name lets the policy choose from; when empty, `auto` is all of them",
-    ] = field(default_factory=dict)
-    default_model: Annotated[str | None, Maybe(_ALIAS), "alias that serves unknown model names; none refuses them"] = None
-    budgets: Annotated[tuple[Budget, ...], Rows(Cap()), "caps on the answer that the policy may choose from"] = (Budget(),)
-    slo: Annotated[SLOConfig, Section(SLOConfig), "deadlines"] = field(default_factory=SLOConfig)
-    policy: Annotated[PolicyConfig, Section(PolicyConfig), "who decides"] = field(default_factory=PolicyConfig)
-    probe: Annotated[Probe, Section(Probe), "how backends are asked how they are"] = field(default_factory=Probe)
-    timeouts: Annotated[Timeouts, Section(Timeouts), "how long a backend may take"] = field(default_factory=Timeouts)
-    circuit: Annotated[Circuit, Section(Circuit), "when a failing backend is left alone"] = field(default_factory=Circuit)
-    replay: Annotated[Replay | None, Maybe(Section(Replay)), "the log of decisions; not written by this version"] = None
-    keys: Annotated[tuple[Key, ...], Rows(Section(Key), least=0), "who may call; when empty, everybody"] = ()
-    log: Annotated[Log, Section(Log), "what the proxy says"] = field(default_factory=Log)
-    source: str = ""  # the file, as it was named
-    warnings: tuple[str, ...] = ()  # what was accepted and has no effect
+    listen: Listen = Field(default=_EMPTY, description="where the proxy listens")
+    backends: tuple[BackendConfig, ...] = Field(min_length=1, description="the fleet, at least one")
+    models: Models = Field(
+        default={}, description="which backends a model name lets the policy choose from; when empty, `auto` is all of them"
+    )
+    default_model: Maybe[Alias] = Field(default=None, description="alias that serves unknown model names; none refuses them")
+    budgets: tuple[Cap, ...] = Field(default=_NO_CAP, min_length=1, description="caps on the answer that the policy may choose from")
+    slo: SLOConfig = Field(default=_EMPTY, description="deadlines")
+    policy: PolicyConfig = Field(default=_EMPTY, description="who decides")
+    probe: Probe = Field(default=_EMPTY, description="how backends are asked how they are")
+    timeouts: Timeouts = Field(default=_EMPTY, description="how long a backend may take")
+    circuit: Circuit = Field(default=_EMPTY, description="when a failing backend is left alone")
+    replay: Maybe[Replay] = Field(default=None, description="the log of decisions; not written by this version")
+    keys: tuple[Key, ...] = Field(default=(), description="who may call; when empty, everybody")
+    log: Log = Field(default=_EMPTY, description="what the proxy says")
+    _source: str = ""
+
+    def model_post_init(self, file: Any) -> None:
+        """Knowing which file it is from."""
+        self._source = file.source
+
+    @property
+    def source(self) -> str:
+        """The file, as it was named."""
+        return self._source
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was accepted and has no effect."""
+        return ("replay: accepted, but the log is not written by this version",) if self.replay else ()
 
     def facts(self) -> tuple[Backend, ...]:
         """The fleet as the policy knows it."""
         return tuple(backend.facts() for backend in self.backends)
 
     def slo_for(self, tier: str, task: str | None = None) -> SLO:
-        """The deadlines of an answer of this tier (auto is default) and task."""
-        return self.slo.slo_for(_tier(tier), task)
+        """The deadlines of an answer of this tier (auto is default) and task: the tier's, else the task's, else everybody's."""
+        overrides = [self.slo.tiers.get(_tier(tier)), self.slo.tasks.get(task or "")]
+        ttft, tpot, e2e, kind = (self._said(name, overrides) for name in ("ttft_ms", "tpot_ms", "e2e_ms", "kind"))
+        return SLO(_seconds(ttft), _seconds(tpot), _seconds(e2e), hard=kind == "hard")
+
+    def _said(self, name: str, overrides: list[Deadlines | None]) -> Any:
+        said = (override for override in overrides if override is not None and name in override.model_fields_set)
+        return getattr(next(said, self.slo), name)
 
     def weight_for(self, tier: str) -> float:
-        """What an answer on time is worth in this tier (auto is default)."""
-        return self.slo.weight_for(_tier(tier))
+        """What an answer on time is worth in this tier (auto is default), relative to the others."""
+        said = self.slo.tiers.get(_tier(tier))
+        return _WEIGHTS[_tier(tier)] if said is None or said.weight is None else said.weight
 
 
-def _tier(name: str) -> str:
+def _tier(name: str) -> Any:
     return "default" if name == "auto" else name
+
+
+def _seconds(ms: float | None) -> float | None:
+    return None if ms is None else ms / 1000
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
@@ -384,104 +334,73 @@ def _tier(name: str) -> str:
 def load(environ: Mapping[str, str], path: Path | str) -> Config:
     """Read a config file. Raises BadConfig."""
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise BadConfig([Problem(None, "", f"cannot be read: {error.strerror}")], source=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise BadConfig([Problem(None, "", "is not UTF-8 text")], source=str(path)) from error
+        text = Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        wrong = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is not UTF-8 text"
+        raise BadConfig([Problem(None, "", wrong)], source=str(path)) from error
     return parse(text, environ, source=str(path))
 
 
 def parse(text: str, environ: Mapping[str, str], *, source: str) -> Config:
     """Read a config's text; paths in it start at the folder of `source`. Raises BadConfig."""
-    root = compose(text, source)
-    _refuse_litellm(root, source)
-    here = Reading(environ, Path(source).parent)
-    config: Config | None = here.value(Section(Config), root, "", at=root)
-    if config is not None:
-        config = _with_models(config)
-        _relate(config, here)
-    if config is None or here.problems:
-        raise BadConfig(here.problems, source=source)
-    return _placed(config, source)
+    file = File(source, environ)
+    tree = file.read(text)
+    _refuse_litellm(file)
+    config = validated(Config, tree, file)
+    _relate(file)
+    if config is None or file.problems:
+        raise BadConfig(file.problems, source=source)
+    return config
 
 
-def _with_models(config: Config) -> Config:
-    everybody = tuple(dict.fromkeys(backend.name for backend in config.backends or () if backend))
-    return replace(config, models=config.models or {"auto": everybody})
-
-
-def _placed(config: Config, source: str) -> Config:
-    """Knowing which file it is from, and with paths from there."""
-    folder = Path(source).parent
-    replay = config.replay and replace(config.replay, dir=folder / config.replay.dir)
-    return replace(
-        config,
-        policy=replace(config.policy, dir=folder / config.policy.dir),
-        replay=replay,
-        source=source,
-        warnings=("replay: accepted, but the log is not written by this version",) if replay else (),
-    )
-
-
-def _refuse_litellm(root: yaml.Node, source: str) -> None:
+def _refuse_litellm(file: File) -> None:
     """Before every one of its keys is called unknown."""
-    for name, _ in root.value if isinstance(root, yaml.MappingNode) else ():
-        if name.value == "model_list":
-            message = "this is a LiteLLM config: `bestserve import` is not in this version"
-            raise BadConfig([Problem(line_of(name), "model_list", message)], source=source)
+    if ("model_list",) in file.places:
+        message = "this is a LiteLLM config: `bestserve import` is not in this version"
+        raise BadConfig([Problem(file.places["model_list",].line, "model_list", message)], source=file.source)
 
 
-# --- what one key says about another ----------------------------------------------------------------------------------
+# --- what one key says about another: of the words in the file, so that a mistake elsewhere hides nothing ------------------
 
 
-def _relate(config: Config, here: Reading) -> None:
-    backends = [backend.name if backend else None for backend in config.backends or ()]
-    names = [name for name in backends if name]
-    _unique(backends, "backends[{}].name", here)
-    _no_alias(backends, config.models, here)
-    for alias, members in config.models.items():
-        _members(alias, members or (), names, here)
-    if config.default_model is not None and config.default_model not in config.models:
-        here.wrong("default_model", f"{config.default_model!r} is no alias{near(config.default_model, config.models)}")
-    budgets = [budget.name if budget else None for budget in config.budgets or ()]
-    _unique(budgets, "budgets[{}]", here)
-    _fallback(config.policy, names, budgets, here)
-    _unique([key.name if key else None for key in config.keys or ()], "keys[{}].name", here)
-    _unique([key.sha256.lower() if key and key.sha256 else None for key in config.keys or ()], "keys[{}].sha256", here)
+def _relate(file: File) -> None:
+    backends = file.texts("backends", int, "name")
+    budgets = file.texts("budgets", int) | file.texts("budgets", int, "tokens") or {("budgets",): "none"}
+    aliases = [str(loc[1]) for loc in file.places if loc[:1] == ("models",) and len(loc) == 2] or ["auto"]
+    members = [file.texts("models", alias, int) for alias in aliases]
+    hashes = {loc: text.lower() for loc, text in file.texts("keys", int, "sha256").items()}
+    for texts in (backends, budgets, *members, file.texts("keys", int, "name"), hashes):
+        _unique(texts, file)
+    for loc, name in backends.items():
+        if name in aliases:
+            file.wrong(loc, f"{name!r} is also an alias in models")
+    for loc, name in chain.from_iterable(texts.items() for texts in members):
+        _known(loc, name, "backend", backends.values(), file)
+    for loc, name in file.texts("default_model").items():
+        _known(loc, name, "alias", [*aliases, "none"], file)
+    for loc, word in file.texts("policy", "fallback").items():
+        _fallback(loc, word, list(backends.values()), list(budgets.values()), file)
 
 
-def _unique(values: list[str | None], form: str, here: Reading) -> None:
-    first: dict[str, int] = {}
-    for i, value in enumerate(values):
-        if value is not None and first.setdefault(value, i) != i:
-            here.wrong(form.format(i), f"is the same as {form.format(first[value])}")
+def _unique(texts: Mapping[Loc, str], file: File) -> None:
+    first: dict[str, Loc] = {}
+    for loc, text in texts.items():
+        if first.setdefault(text, loc) != loc:
+            file.wrong(loc, f"is the same as {dotted(first[text])}")
 
 
-def _no_alias(backends: list[str | None], models: Mapping[str, Any], here: Reading) -> None:
-    for i, name in enumerate(backends):
-        if name in models:
-            here.wrong(f"backends[{i}].name", f"{name!r} is also an alias in models")
-
-
-def _members(alias: str, members: tuple[str | None, ...], names: list[str], here: Reading) -> None:
-    _unique(list(members), f"models.{alias}[{{}}]", here)
-    for i, name in enumerate(members):
-        if name is not None and name not in names:
-            here.wrong(f"models.{alias}[{i}]", f"{name!r} is no backend{near(name, names)}")
-
-
-def _fallback(policy: PolicyConfig, names: list[str], budgets: list[str | None], here: Reading) -> None:
-    word = policy.fallback if policy else None
-    if word is None or word in FALLBACKS:
-        return
-    kind, _, target = word.partition(":")
-    if kind != "static" or not target:
-        words = (*FALLBACKS, "static:BACKEND")
-        here.wrong("policy.fallback", f"must be one of {', '.join(words)}, is {word!r}{near(word, words)}")
-        return
-    name, at, budget = target.partition("@")
+def _known(loc: Loc, name: str, what: str, names: Iterable[str], file: File, prefix: str = "") -> None:
     if name not in names:
-        here.wrong("policy.fallback", f"{name!r} is no backend{near(name, names, prefix='static:')}")
-    if at and budget not in budgets:
-        here.wrong("policy.fallback", f"{budget!r} is none of the budgets, which are {', '.join(filter(None, budgets))}")
+        file.wrong(loc, f"{name!r} is no {what}{near(name, names, prefix=prefix)}")
+
+
+def _fallback(loc: Loc, word: str, backends: list[str], budgets: list[str], file: File) -> None:
+    kind, _, target = word.partition(":")
+    name, at, budget = target.partition("@")
+    if kind == "static" and name:
+        _known(loc, name, "backend", backends, file, prefix="static:")
+        if at and budget not in budgets:
+            file.wrong(loc, f"{budget!r} is none of the budgets, which are {', '.join(budgets)}")
+    elif word not in FALLBACKS:
+        words = (*FALLBACKS, "static:BACKEND")
+        file.wrong(loc, f"must be one of {', '.join(words)}, is {shown(file.places[loc].node)}{near(word, words)}")

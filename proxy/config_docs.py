@@ -1,13 +1,10 @@
-"""`docs/config.md`, printed from the fields of the config's dataclasses."""
+"""`docs/config.md`, printed from the schema of the config's models."""
 
 from collections.abc import Iterator
-from dataclasses import MISSING, is_dataclass
 from typing import Any
 
-from msgspec import UNSET
-
-from .config import BudgetConfig, Cap, Config
-from .config_rules import Maybe, Rows, Rule, Section, Setting, Table, settings
+from .config import Config
+from .config_words import SAYS
 
 _HEAD = """\
 # The config file
@@ -28,60 +25,86 @@ _COLUMNS = """\
 | --- | --- | --- | --- |
 """
 
+Schema = dict[str, Any]
+
 
 def markdown() -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *(_section(path, section) for path, section in _sections("", Config))])
+    whole = Config.model_json_schema()
+    return "\n".join([_HEAD, *_sections("", whole, whole["$defs"])])
 
 
-def _sections(path: str, section: type) -> Iterator[tuple[str, type]]:
-    """A section and those inside it, each with its dotted path."""
-    yield path, section
-    for setting in settings(section):
-        for inner, its_section in _inside(f"{path}.{setting.name}".lstrip("."), setting.rule):
-            yield from _sections(inner, its_section)
-
-
-def _inside(path: str, rule: Rule) -> Iterator[tuple[str, type]]:
-    match rule:
-        case Section():
-            yield path, rule.type
-        case Cap():
-            yield path, BudgetConfig
-        case Maybe():
-            yield from _inside(path, rule.rule)
-        case Rows():
-            yield from _inside(f"{path}[]", rule.rule)
-        case Table():
-            yield from _inside(f"{path}.{rule.of.upper()}", rule.rule)
-
-
-def _section(path: str, section: type) -> str:
+def _sections(path: str, schema: Schema, known: Schema) -> Iterator[str]:
+    """A section and those inside it."""
     title = f"## `{path}`" if path else "## The keys on top"
-    return f"{title}\n\n{section.__doc__}\n\n{_COLUMNS}" + "".join(_row(setting) for setting in settings(section))
+    rows = "".join(_row(name, key, name in schema.get("required", ())) for name, key in schema["properties"].items())
+    yield f"{title}\n\n{schema['description']}\n\n{_COLUMNS}{rows}"
+    for name, key in schema["properties"].items():
+        for inner, section in _inside(f"{path}.{name}".lstrip("."), key):
+            yield from _sections(inner, known[section.removeprefix("#/$defs/")], known)
 
 
-def _row(setting: Setting) -> str:
-    cells = (f"`{setting.name}`", setting.rule.kind, _default(setting.default), setting.doc)
+def _inside(path: str, schema: Schema) -> Iterator[tuple[str, str]]:
+    """The sections that a key may hold, each with its path."""
+    if "$ref" in schema:
+        yield path, schema["$ref"]
+    if "items" in schema:
+        yield from _inside(f"{path}[]", schema["items"])
+    if "additionalProperties" in schema:
+        yield from _inside(f"{path}.{path.rpartition('.')[2].removesuffix('s').upper()}", schema["additionalProperties"])
+    for either in schema.get("anyOf", ()):
+        yield from _inside(path, either)
+
+
+def _row(name: str, schema: Schema, required: bool) -> str:
+    cells = (f"`{name}`", _kind(schema), "**required**" if required else _default(schema), schema["description"])
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
-def _default(value: Any) -> str:
-    if value is MISSING:
-        return "**required**"
-    if value is UNSET:
-        return "unset"
-    if value is None or value == ():
-        return "none"
-    if is_dataclass(value) or value == {}:
-        return "see below" if value else "empty"
-    return f"`{_written(value)}`"
+_TYPES = {"boolean": "true or false", "integer": "whole number", "null": "none", "number": "number"}
 
 
-def _written(value: Any) -> str:
-    """As YAML has it."""
-    if isinstance(value, tuple):
-        return "[" + ", ".join(budget.name for budget in value) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.12g}" if isinstance(value, int | float) else str(value)
+def _kind(schema: Schema) -> str:
+    match schema:
+        case {"kind": str(kind)}:
+            return kind
+        case {"anyOf": [*either]}:
+            return "; or ".join(map(_kind, either))
+        case {"enum": [*words]}:
+            return " or ".join(f"`{word}`" for word in words)
+        case {"const": word}:
+            return f"`{word}`"
+        case {"pattern": str(pattern)}:
+            return SAYS[pattern]
+        case {"items": dict(item)}:
+            return f"list of: {_kind(item)}"
+        case {"minimum": least, "maximum": most, "type": str(number)}:
+            return f"{_TYPES[number]}, {least:.16g} to {most:.16g}"
+    return _mapping(schema) or _TYPES[str(schema["type"])]
+
+
+def _mapping(schema: Schema) -> str:
+    match schema:
+        case {"$ref": _}:
+            return "mapping"
+        case {"propertyNames": {"enum": [*names]}, "additionalProperties": dict(value)}:
+            return f"mapping from {', '.join(names)} to: {_kind(value)}"
+        case {"patternProperties": values}:
+            return "".join(f"mapping from {SAYS[names]} to: {_kind(value)}" for names, value in values.items())
+    return ""
+
+
+def _default(schema: Schema) -> str:
+    if "$ref" in schema:
+        return "see below"
+    match schema.get("default", "unset"):
+        case None | []:
+            return "none"
+        case ("unset" | {}) as word:
+            return word or "empty"
+        case [None]:
+            return "`[none]`"
+        case float(number):
+            return f"`{number:.12g}`"
+        case value:
+            return f"`{str(value).lower() if isinstance(value, bool) else value}`"
