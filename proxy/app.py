@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from .board import Board
 from .config import BackendConfig, Config
@@ -47,7 +47,17 @@ class Proxy(Starlette):
             if answer is not None:
                 await answer(scope, receive, send)
                 return
-        await super().__call__(scope, receive, send)
+        await super().__call__(scope, receive, self._stamped(send) if scope["type"] == "http" else send)
+
+    def _stamped(self, send: Send) -> Send:
+        """With an x-request-id on the answer, where there is none."""
+
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start" and all(name != b"x-request-id" for name, _ in message["headers"]):
+                message["headers"] = [*message["headers"], (b"x-request-id", self.state.serving.new_id().encode())]
+            await send(message)
+
+        return stamped
 
 
 def connect(backend: BackendConfig, timeouts: Timeouts) -> Upstream:

@@ -25,8 +25,8 @@ class Board:
         self._rows = np.frombuffer(self._memory, dtype=np.float64).reshape(n_workers, MOST_BACKENDS, _COLUMNS)
 
     def write(self, row: int, names: tuple[str, ...], books: Floats) -> None:
-        """Publish this process's open work: `books` is (4, B), a column for each name."""
-        here = self._rows[row]
+        """Publish this process's open work: `books` is (4, B), a column for each name; no others know of those beyond MOST_BACKENDS."""
+        here, names, books = self._rows[row], names[:MOST_BACKENDS], books[:, :MOST_BACKENDS]
         here[: len(names), 0] = [_hash(name) for name in names]
         here[: len(names), 1:] = books.T
         here[len(names) :, 0] = 0

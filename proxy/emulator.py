@@ -209,7 +209,7 @@ async def _responses(request: Request) -> Response:
 
 
 async def _embeddings(request: Request) -> Response:
-    here, wanted = _here(request), emulator_ask.embeddings(await request.body())
+    here, wanted = _here(request), replace(emulator_ask.embeddings(await request.body()), exact=request.app.state.exact)
     limits = here.profile.engine
     tokens = min(wanted.prompt_tokens, limits.context, limits.kv_tokens)
     job = engine.Job(wanted.rid or uuid4().hex, tokens, (0,))

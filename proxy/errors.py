@@ -168,12 +168,13 @@ class BackendFailure(Exception):
 
 
 class Refused(BackendFailure):
-    """No, before the first byte. `reason` is one word for metrics and records."""
+    """No, before the first byte. `reason` is one word for metrics and records; `limit` is the context's, for one of length."""
 
-    def __init__(self, reason: str, *, status: int = 0, message: str = "") -> None:
+    def __init__(self, reason: str, *, status: int = 0, message: str = "", limit: int = 0) -> None:
         super().__init__(message or reason)
         self.reason = reason
         self.status = status
+        self.limit = limit
 
 
 class Rejected(BackendFailure):

@@ -29,6 +29,9 @@ from .watch import Watch
 
 log = logging.getLogger("bestserve")
 
+PROMPT = {"chat": "messages", "completions": "prompt", "embeddings": "input", "responses": "input"}
+"""The field that holds each endpoint's prompt."""
+
 PROGRESS = 32
 """Tokens between two reports of progress to the Fleet."""
 
@@ -99,7 +102,8 @@ class Relay:
         except Refused as refusal:
             watch.ending, watch.status, watch.reason = Ending.REFUSED, refusal.status, refusal.reason
             self.busy |= refusal.reason != "context"
-            self.too_long = refusal if refusal.reason == "context" else self.too_long
+            if refusal.reason == "context" and (self.too_long is None or refusal.limit > self.too_long.limit):
+                self.too_long = refusal
         except Rejected as rejection:
             watch.ending, watch.status, watch.reason = Ending.REJECTED, rejection.status, rejection.failure.code
             raise rejection.failure from None
@@ -207,14 +211,14 @@ class Relay:
     def _why(self, lack: Lack | None, retry_s: float) -> Failure:
         ask = self.ask
         if self.too_long is not None and not self.busy:
-            return sglang.too_long(self.too_long)
+            return TooLong(str(self.too_long), param=PROMPT[ask.endpoint])
         if lack is Lack.ABILITY:
             return BadAsk(
                 f"No backend of model '{ask.model}' offers what this request needs: {', '.join(sorted(ask.needs))}.", param="model"
             )
         if lack is Lack.CONTEXT:
             longest = max(b.profile.engine.context for b in self.here.fleet.backends if b.name in ask.allowed)
-            return TooLong(_over(ask, longest), param="messages" if ask.endpoint == "chat" else "prompt")
+            return TooLong(_over(ask, longest), param=PROMPT[ask.endpoint])
         if lack is None:
             return Shed("The fleet is overloaded; an answer would have been late. Please try again later.", retry_after_s=retry_s)
         return NobodyCan("No backend can take the request now. Please try again later.", retry_after_s=retry_s)

@@ -60,6 +60,7 @@ class Serving:
 
     def __post_init__(self) -> None:
         self.began = self.wall()
+        self.keys = Keys(self.config.keys)
         circuit = self.config.circuit
         self.fleet = Fleet((), CircuitRules(failures=circuit.failures, open_s=circuit.open_ms / 1000))
         self.adopt(self.config)
@@ -84,7 +85,8 @@ class Serving:
         self.chooser = Chooser(policy.fallback, heuristics.by_name(policy.fallback, actions), actions, config.budgets, policy.explore)
         self.fallback = Chooser("deadline-greedy", heuristics.deadline_greedy, actions, config.budgets)
         self.passing = Chooser("least-loaded", heuristics.least_loaded, actions_of(self.fleet.backends, _PLAIN), _PLAIN)
-        self.keys = Keys(config.keys)
+        if config.keys != self.config.keys:  # a reload that changes no key gives nobody a new quota
+            self.keys = Keys(config.keys)
         self._slos.clear()
         self.config = config
         self._say_who_decides()
@@ -112,9 +114,10 @@ class Serving:
 
     def ask_of(self, parsed: openai.Parsed, *, tier: str, slo_s: dict[str, float], hint: str | None, session: str | None) -> Ask:
         """The facts of a request. Raises NotFound for a model that nobody serves, BadAsk for an unknown task."""
-        hint = hint if hint is not None else parsed.metadata.get("task")
+        said_in = "metadata.task" if hint is None else "x-bestserve-task"
+        hint = parsed.metadata.get("task") if hint is None else hint
         if hint is not None and hint not in TASKS:
-            raise BadAsk(f"{str(hint)[:100]!r} is not a task; there are {', '.join(TASKS)}.", param="metadata.task")
+            raise BadAsk(f"{str(hint)[:100]!r} is not a task; there are {', '.join(TASKS)}.", param=said_in)
         slo = self._slo_for(tier, hint)
         return Ask(
             endpoint=parsed.endpoint,

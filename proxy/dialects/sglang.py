@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from bestserve.policy.facts import Load
-from bestserve.proxy.errors import BadAsk, Refused, Rejected, TooLong
+from bestserve.proxy.errors import BadAsk, Refused, Rejected
 
 from .sse import data_of
 
@@ -84,7 +84,7 @@ def failure_of(status: int, body: bytes) -> Refused | Rejected:
         return Refused(_reason(status, said.message), status=status, message=said.message)
     over = overflow(said.message)
     if over is not None:
-        return Refused("context", status=status, message=over)
+        return Refused("context", status=status, message=over[0], limit=over[1])
     return Rejected(BadAsk(said.message, param=said.param, code=said.code), status=status)
 
 
@@ -104,17 +104,18 @@ def error_in(event: bytes) -> Refused | Rejected | None:
     return failure_of(status, data)
 
 
-def overflow(message: str) -> str | None:
-    """What to tell a client whose request is over a context, with the numbers; None when that is not what the message says."""
+def overflow(message: str) -> tuple[str, int] | None:
+    """What to tell a client whose request is over a context, and that context; None when that is not what the message says."""
     if prompt := _PROMPT_OVER.search(message):
         asked, limit = int(prompt[1]), int(prompt[2])
-        return f"The prompt has {asked} tokens, {asked - limit} more than the longest context here, which is {limit} tokens."
+        return f"The prompt has {asked} tokens, {asked - limit} more than the longest context here, which is {limit} tokens.", limit
     if total := _TOTAL_OVER.search(message):
         limit, asked, prompt_n, answer = (int(total[i]) for i in (1, 2, 3, 4))
-        return (
+        text = (
             f"This asks for {asked} tokens ({prompt_n} in the prompt, {answer} for the answer), "
             f"{asked - limit} more than the longest context here, which is {limit} tokens."
         )
+        return text, limit
     return None
 
 
@@ -183,8 +184,3 @@ def _reason(status: int, message: str) -> str:
     if status == 503 and ("queue is full" in message or "higher priority" in message):
         return "queue_full"
     return {401: "unauthorized", 403: "unauthorized", 404: "no_such_path", 429: "rate_limited"}.get(status, f"status_{status}")
-
-
-def too_long(refused: Refused) -> TooLong:
-    """A refusal for its length, as the client's failure."""
-    return TooLong(str(refused), param="messages")
