@@ -51,6 +51,7 @@ SURE_SHARE = 0.5
 """Of an estimated prompt's tokens, those that are surely there. The backend has the last word."""
 
 _SPREAD = 0.25  # relative one-sigma error of a predicted latency
+_STEEP = 1.702 / _SPREAD  # of the logistic curve that is nearest to the normal one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,24 +151,19 @@ def fits(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
 
 def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats, Floats]:
     """If the request were given to each backend now, (B,) each: predicted seconds to first token, and per token after it; and the
-    places that it would compete for."""
-    c = view.constants
+    places that it would compete for: by the backend's limit, by its report, and by its memory when every request there is done."""
+    c, prompt = view.constants, float(ask.prompt_tokens)
     present = view.in_flight + ask.n
-    places = _places(ask, view, present)
+    kv = view.kv_tokens + prompt
+    places = np.minimum(view.places, c.kv_capacity * present / (kv + view.decode_tokens))
     running = np.minimum(present, places)
-    kv = np.minimum(view.kv_tokens + ask.prompt_tokens, c.kv_capacity)
-    step = c.step_fixed + running * c.step_per_seq + kv * c.step_per_kv
-    read = c.prefill_fixed + (view.prefill_tokens + ask.prompt_tokens) / c.prefill_rate
-    wait = (present - running) / places * (view.decode_tokens / present) * step  # until those ahead have written theirs
-    reading = np.minimum(view.arrival_rate * ask.prompt_tokens / max(len(view.backends), 1) / c.prefill_rate, 0.5)
-    return read + wait + step, step / (1.0 - reading), places
-
-
-def _places(ask: Ask, view: FleetView, present: Floats) -> Floats:
-    """Requests that can be decoded together, (B,): by the backend's limit, by its report, and by its memory at their full length."""
-    held = (view.kv_tokens + view.decode_tokens + ask.prompt_tokens) / present  # tokens of one request, when it is done
-    places: Floats = np.maximum(np.minimum(view.places, view.constants.kv_capacity / held), 1.0)
-    return places
+    step = c.step_fixed + running * c.step_per_seq + np.minimum(kv, c.kv_capacity) * c.step_per_kv
+    ttft = c.prefill_fixed + (view.prefill_tokens + prompt) / c.prefill_rate + step
+    queued = present - running
+    if np.count_nonzero(queued):  # those ahead have to write theirs first
+        ttft = ttft + queued / places * (view.decode_tokens / present) * step
+    reading = np.minimum(view.arrival_rate * prompt / max(len(view.backends), 1) / c.prefill_rate, 0.5)
+    return ttft, step / (1.0 - reading), places
 
 
 def lengths(length: Length, caps: Floats) -> tuple[Floats, Floats]:
@@ -181,9 +177,12 @@ def lengths(length: Length, caps: Floats) -> tuple[Floats, Floats]:
 
 
 def p_on_time(slo: SLO, length: Length, caps: Floats, ttft: Floats, tpot: Floats) -> Floats:
-    """Probability that an answer meets every deadline that binds, (B, K) or (B, 1), with predictions off by _SPREAD."""
-    each = phi((_log_deadlines(slo) - np.log(np.array((ttft, tpot)))) / _SPREAD)  # (2, B, 1)
-    p: Floats = each[0] * each[1]
+    """Probability that an answer meets every deadline that binds, (B, K) or (B, 1).
+
+    A predicted time is off by a log-logistic factor of spread _SPREAD, which is the log-normal one to a hundredth and much cheaper.
+    """
+    first, each = _sharpness(slo)
+    p: Floats = 1.0 / ((1.0 + (ttft * first) ** _STEEP) * (1.0 + (tpot * each) ** _STEEP))
     if slo.e2e_s is None:
         return p
     room = np.maximum(slo.e2e_s - ttft, 1e-9) / tpot  # tokens that can be written in time
@@ -191,10 +190,9 @@ def p_on_time(slo: SLO, length: Length, caps: Floats, ttft: Floats, tpot: Floats
     return p * np.where(room >= caps, 1.0, phi(z))
 
 
-@lru_cache(maxsize=1024)
-def _log_deadlines(slo: SLO) -> Floats:
-    """Logarithms of the deadlines for first token and per token, (2, 1, 1); inf where one does not bind."""
-    return np.log([[[math.inf if s is None else s]] for s in (slo.ttft_s, slo.tpot_s)])
+def _sharpness(slo: SLO) -> tuple[float, float]:
+    """One over the deadlines for first token and per token; 0 where one does not bind."""
+    return (0.0 if slo.ttft_s is None else 1.0 / slo.ttft_s), (0.0 if slo.tpot_s is None else 1.0 / slo.tpot_s)
 
 
 def work_s(c: Constants, prompt_tokens: float, tokens: Floats) -> Floats:

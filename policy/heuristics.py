@@ -72,7 +72,8 @@ def deadline_greedy(observation: Observation) -> Floats:
     asking, on_time, quality = observation.mask[:-1], observation["p_on_time"], observation["quality"]
     fitting = asking & (on_time >= FITS)
     if np.count_nonzero(fitting):
-        return _share(_most(on_time, _most(quality, fitting)))
+        best = _most(quality, fitting)
+        return _share(best if np.count_nonzero(best) == 1 else _most(on_time, best))
     return _share(_most(-observation["latency_s"], _most(on_time, asking)))
 
 
