@@ -118,7 +118,7 @@ class Fleet:
         self._siblings = np.zeros((_ROWS, 0))
         self._rate = 0.0
         self._rate_at = -math.inf
-        self.recent: deque[tuple[Floats, Floats]] = deque(maxlen=64)  # (value, work) of recent asks, each (B, K); see `price`
+        self.recent: deque[tuple[Floats, Floats, float]] = deque(maxlen=64)  # (quality, work, weight) of recent asks; see `price`
         self.replace(backends)
 
     # --- who belongs to the fleet ---
@@ -195,9 +195,9 @@ class Fleet:
         self._rate = self.arrival_rate(now) + 1.0 / RATE_S
         self._rate_at = now
 
-    def note(self, value: Floats, work: Floats) -> None:
-        """Remember what a recent ask would be worth and cost at each action, each (B, K): what prices are made of."""
-        self.recent.append((value, work))
+    def note(self, quality: Floats, work: Floats, weight: float) -> None:
+        """Remember what a recent ask would get and cost at each action, each (B, K), and its weight: what prices are made of."""
+        self.recent.append((quality, work, weight))
 
     def set_prices(self, prices: Floats) -> None:
         """Set the price of a second of each backend, (B,)."""

@@ -59,20 +59,20 @@ class Metrics:
         self._all: dict[str, Any] = {name: _make(name, self.registry) for name in TABLE}
         self._children: dict[tuple[str, ...], Any] = {}
 
-    def began(self, decision: Decision, task: str) -> None:
-        """An attempt is on its way."""
-        self._child("bestserve_decisions_total", str(decision.action.backend), decision.action.budget.name, task).inc()
-
-    def overhead(self, decide_s: float, until_s: float) -> None:
-        """What we added: the time of the decision, and the time from arrival until it was made."""
+    def decided(self, decision: Decision, task: str, decide_s: float, until_s: float) -> None:
+        """A decision was made: what it was, the time that it took, and the time since the request's arrival."""
+        if not decision.action.shed:
+            self._child("bestserve_decisions_total", str(decision.action.backend), decision.action.budget.name, task).inc()
         self._child("bestserve_decision_seconds").observe(decide_s)
         self._child("bestserve_overhead_seconds").observe(until_s)
 
     def ended(self, record: Record, duration_s: float) -> None:
         """An attempt is over; `duration_s` is since its request arrived."""
         outcome, decision = record.outcome, record.decision
-        backend = next(b for b in record.view.backends if b.name == decision.action.backend)
         self._child("bestserve_replay_records_total").inc()
+        if outcome.ending is Ending.SHED:
+            return
+        backend = next(b for b in record.view.backends if b.name == decision.action.backend)
         self._child("bestserve_attempts_total", str(decision.action.backend), outcome.ending.value).inc()
         if outcome.ending is Ending.REFUSED:
             return

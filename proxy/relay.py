@@ -82,7 +82,8 @@ class Relay:
         while True:
             view = self.here.view().without(refused)
             decision, observation = self.here.decide(self.ask, view)
-            self.here.metrics.overhead(self.here.clock() - view.now, self.here.clock() - self.arrived)
+            now = self.here.clock()
+            self.here.soon(self.here.metrics.decided, decision, self.task_name, now - view.now, now - self.arrived)
             if decision.action.backend is None:
                 self._shed(decision, observation, view)
             if await self.attempt(decision, view, send):
@@ -95,7 +96,6 @@ class Relay:
         watch = Watch(begun, usage_asked=self.parsed.usage_asked)
         cap, ours = _cap(self.parsed.max_tokens, decision.action.budget)
         ticket = here.begin(decision, begun)
-        here.metrics.began(decision, self.task_name)
         try:
             await self._exchange(decision, cap, watch, ticket, send)
             watch.ending = Ending.DONE

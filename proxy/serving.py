@@ -1,5 +1,6 @@
 """What one serving process holds: fleet, policy, connections, keys, metrics. Made in `app.build`, adopted anew at every reload."""
 
+import asyncio
 import logging
 import math
 from collections import deque
@@ -12,7 +13,7 @@ import numpy as np
 from bestserve.policy import heuristics, task
 from bestserve.policy.decide import Chooser, actions_of, decide
 from bestserve.policy.encode import FEATURES, Observation
-from bestserve.policy.facts import SLO, TASKS, Ask, Budget, Decision, Ending, FleetView, Outcome
+from bestserve.policy.facts import SLO, TASKS, Ask, Budget, Decision, FleetView, Outcome
 from bestserve.policy.fleet import CircuitRules, Fleet, Ticket
 from bestserve.policy.price import prices
 from bestserve.policy.record import Record
@@ -164,7 +165,7 @@ class Serving:
             log.exception("the policy %s failed; the fallback decides", self.chooser.name)
             self.metrics.fell_back()
             decision, observation = self._decided(ask, view, self.fallback)
-        self.fleet.note(observation.features[_QUALITY] * ask.weight, observation.features[_WORK])
+        self.fleet.note(observation.features[_QUALITY], observation.features[_WORK], ask.weight)
         return decision, observation
 
     def _decided(self, ask: Ask, view: FleetView, chooser: Chooser) -> tuple[Decision, Observation]:
@@ -199,16 +200,20 @@ class Serving:
     def report(self, record: Record, arrived: float) -> None:
         """Take note of an ended attempt."""
         self.recent.append(record)
-        if record.outcome.ending is not Ending.SHED:
-            self.metrics.ended(record, self.clock() - arrived)
+        self.soon(self.metrics.ended, record, self.clock() - arrived)
+
+    def soon(self, count: Callable[..., None], *what: object) -> None:
+        """Count something once the bytes that wait to be written have been: nobody waits for a metric."""
+        asyncio.get_running_loop().call_soon(count, *what)
 
     def reprice(self) -> None:
         """Let prices follow demand."""
         fleet = self.fleet
         if fleet.recent:
-            value, work = zip(*fleet.recent, strict=True)
+            quality, work, weight = zip(*fleet.recent, strict=True)
+            value = np.stack(quality) * np.array(weight)[:, None, None]
             now = self.clock()
-            fleet.set_prices(prices(fleet.view(now).price, np.stack(value), np.stack(work), fleet.arrival_rate(now)))
+            fleet.set_prices(prices(fleet.view(now).price, value, np.stack(work), fleet.arrival_rate(now)))
 
     # --- what is asked about us ---
 

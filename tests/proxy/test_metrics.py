@@ -80,8 +80,7 @@ def test_every_metric_is_exposed_with_a_word_on_what_it_is():
 def test_an_answer():
     """Counted where it was decided, where it ended, and by what it was worth."""
     metrics, made = Metrics(), decision()[0]
-    metrics.began(made, "qa")
-    metrics.overhead(0.0001, 0.001)
+    metrics.decided(made, "qa", 0.0001, 0.001)
     metrics.ended(record(DONE), 0.7)
 
     seen = series(metrics)
@@ -180,7 +179,7 @@ def test_nothing_that_a_client_writes_becomes_a_label():
     made, fleet = decision()
     for i in range(200):
         ask = replace(ASK, model=f"m{i}", session=f"s{i}")
-        metrics.began(replace(made, id=f"d{i}"), "qa")
+        metrics.decided(replace(made, id=f"d{i}"), "qa", 0.0001, 0.001)
         metrics.ended(Record(f"r{i}", 0, 0.0, "live", ask, fleet.view(0.0), made, DONE), 0.7)
         if i == 0:
             once = set(series(metrics))
