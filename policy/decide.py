@@ -57,6 +57,9 @@ def decide(ask: Ask, view: FleetView, chooser: Chooser, *, draw: float, id: str)
 
 def choose(probabilities: Floats, draw: float) -> int:
     """The index at which the running sum of the probabilities passes `draw`: never one of probability zero."""
+    surest = int(probabilities.argmax())
+    if probabilities[surest] == 1.0:  # nearly always, for a heuristic
+        return surest
     index = int(probabilities.cumsum().searchsorted(draw, side="right"))
     return index if index < len(probabilities) else int(np.flatnonzero(probabilities)[-1])
 

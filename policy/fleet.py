@@ -301,7 +301,11 @@ class Fleet:
     def _add(self, ticket: Ticket, requests: float, prefill: float, decode: float, kv: float) -> None:
         column = self._column.get(ticket.column)
         if column is not None:
-            self._books[:, column] += (requests, prefill, decode, kv)
+            books = self._books  # one number at a time: a quarter of the time of a column at once
+            books[_IN_FLIGHT, column] += requests
+            books[_PREFILL, column] += prefill
+            books[_DECODE, column] += decode
+            books[_KV, column] += kv
         else:
             self._add_leaving(ticket.column, np.array((requests, prefill, decode, kv)))
 

@@ -117,7 +117,7 @@ def _index_of(text: str, actions: tuple[Action, ...]) -> Mask:
 
 def _most(values: Floats, among: Mask) -> Mask:
     """Those of `among` (A - 1,) with the largest of `values` (A - 1,)."""
-    most: Mask = (values >= np.maximum.reduce(values, initial=-np.inf, where=among) - 1e-12) & among
+    most: Mask = (values == np.maximum.reduce(values, initial=-np.inf, where=among)) & among
     return most
 
 
