@@ -48,7 +48,7 @@ def decide(ask: Ask, view: FleetView, chooser: Chooser, *, draw: float, id: str)
         probabilities=probabilities,
         policy=chooser.name,
         encoder=ENCODER,
-        digest=observation.digest(),
+        seen=observation,
         prompt_tokens=ask.prompt_tokens,
         expected_tokens=tokens,
     )

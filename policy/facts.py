@@ -9,6 +9,7 @@ request and a simulator that runs many fleets in lockstep.
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,6 +212,12 @@ class Action:
         return self.backend is None
 
 
+class Digested(Protocol):
+    """What can be named by a hash of what it holds."""
+
+    def digest(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
     """The chosen action and everything needed to judge the choice later. Nothing here has a default."""
@@ -224,9 +231,14 @@ class Decision:
     probabilities: Floats  # (A,) of every candidate under the policy that chose; 0 where masked
     policy: str  # name and version of what chose
     encoder: int  # version of the encoding
-    digest: str  # of the Observation
+    seen: "Digested"  # the Observation
     prompt_tokens: int  # prefill work that the choice puts on the backend
     expected_tokens: float  # answer tokens expected under the budget, over all choices
+
+    @property
+    def digest(self) -> str:
+        """Names the Observation. Worked out when it is asked for: a Record needs it, an answer does not wait for it."""
+        return self.seen.digest()
 
     @property
     def propensity(self) -> float:

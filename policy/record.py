@@ -177,6 +177,8 @@ def _finite(values: Any) -> Any:
 
 def _decision(decision: Decision) -> dict[str, Any]:
     plain = _plain(decision)
+    del plain["seen"]
+    plain["digest"] = decision.digest
     plain["action"] = _action(decision.action)
     plain["actions"] = [_action(action) for action in decision.actions]
     plain["propensity"] = decision.propensity
