@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 from bestserve.policy import task
 from bestserve.policy.encode import FEATURES, encode
@@ -51,7 +52,6 @@ def test_at_the_settled_prices_nobody_is_asked_for_more_than_it_has():
 
 def test_the_price_of_everything_is_the_linear_programs_dual():
     """D(p) at our prices is within two percent of the optimum that HiGHS finds."""
-    optimize = pytest.importorskip("scipy.optimize", reason="scipy is not needed to serve; the comparison is")
     value, work = demand()
     n, per_ask, rate = len(value), value[0].size, 60.0 * HEADROOM
     one_each = np.kron(np.eye(n), np.ones(per_ask))
