@@ -60,8 +60,10 @@ class Relay:
         try:
             await self.attempts(send)
         except Failure as failure:
+            watcher.cancel()  # nothing is left that a client's leaving would have to end
             await response_of(failure, self._told())(scope, receive, send)
         except Exception:
+            watcher.cancel()
             log.exception("request %s failed", self.request_id)
             if not self.started:
                 await response_of(Failure("The proxy failed; this has been logged."), self._told())(scope, receive, send)
