@@ -36,7 +36,6 @@ from .config_words import ALIAS, NAME, PROSE, SHA256, WORD, Section, near, valid
 __all__ = ["BadConfig", "Config", "Problem", "environment", "load", "parse"]
 
 Capability = Literal["tools", "json", "vision", "audio", "embeddings", "responses", "logprobs"]
-CAPABILITIES: tuple[str, ...] = get_args(Capability)
 Tier = Literal["flex", "default", "priority"]
 TIERS: tuple[str, ...] = get_args(Tier)  # from the lowest to the highest
 FALLBACKS = tuple(name for name in heuristics.NAMES if name != "static")

@@ -18,14 +18,13 @@ from bestserve.policy import task
 from bestserve.policy.record import to_bytes
 
 from .dialects import openai
-from .errors import BadAsk, Failure, Forbidden, NotAllowed, NotFound, TooLarge, response_of
+from .errors import OURS, BadAsk, Failure, Forbidden, NotAllowed, NotFound, TooLarge, response_of
 from .keys import Allowed, Caller, tier_for
 from .openapi import document
 from .relay import Relay
 from .serving import Serving
 
 Headers = Mapping[bytes, bytes]
-OURS = "The proxy failed; this has been logged."
 log = logging.getLogger("bestserve")
 
 

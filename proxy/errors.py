@@ -27,6 +27,9 @@ from typing import Any, ClassVar
 import orjson
 from starlette.responses import Response
 
+OURS = "The proxy failed; this has been logged."
+"""All that a client is told of a failure that nobody foresaw."""
+
 
 class Failure(Exception):
     """Something that can be told to a client."""
@@ -46,9 +49,14 @@ class Failure(Exception):
 
 
 class AskFailure(Failure):
-    """The request is at fault. Another try of the same will fail the same way."""
+    """The request is at fault. Another try of the same will fail the same way. `param` names the field, where it is one."""
 
     type = "invalid_request_error"
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code or self.code
 
     def headers(self) -> dict[str, str]:
         return {"x-should-retry": "false"}
@@ -58,12 +66,7 @@ class BadAsk(AskFailure):
     """A field is missing, of the wrong type, or out of range; `param` names it."""
 
     status = 400
-    code = None
-
-    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
-        self.code = code or self.code
+    code: str | None = None
 
 
 class TooLong(BadAsk):
@@ -94,11 +97,6 @@ class NotFound(AskFailure):
 
     status = 404
     code = "not_found"
-
-    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
-        self.code = code or self.code
 
 
 class NotAllowed(AskFailure):

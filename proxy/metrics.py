@@ -114,7 +114,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes, over all worker processes where there are several."""
-        if values.ValueClass.__name__ != "MultiProcessValue" and "Mmaped" not in values.ValueClass.__name__:
+        if values.ValueClass is values.MutexValue:  # one process: nothing is kept in files
             return generate_latest(self.registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ from bestserve.policy.fleet import Ticket
 from bestserve.policy.record import Record
 
 from .dialects import openai, sglang, sse
-from .errors import BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
+from .errors import OURS, BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
 from .push import begun
 from .serving import Serving
 from .upstream import Reply, Upstream
@@ -66,7 +66,7 @@ class Relay:
             watcher.cancel()
             log.exception("request %s failed", self.request_id)
             if not self.started:
-                await response_of(Failure("The proxy failed; this has been logged."), self._told())(scope, receive, send)
+                await response_of(Failure(OURS), self._told())(scope, receive, send)
         except asyncio.CancelledError:
             work.uncancel()
             if not self.left:  # the server is going down
