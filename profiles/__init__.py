@@ -3,9 +3,9 @@
 import tomllib
 from pathlib import Path
 
-from .schema import TASKS, BadProfile, Engine, Profile, Source, parse
+from .schema import TASKS, Answers, BadProfile, BudgetEffect, Engine, Profile, Source, parse
 
-__all__ = ["TASKS", "BadProfile", "Engine", "Profile", "Source", "load", "names", "parse"]
+__all__ = ["TASKS", "Answers", "BadProfile", "BudgetEffect", "Engine", "Profile", "Source", "load", "names", "parse"]
 
 _HERE = Path(__file__).parent
 

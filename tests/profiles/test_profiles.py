@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bestserve.profiles import TASKS, BadProfile, Engine, load, names
+from bestserve.profiles import TASKS, BadProfile, BudgetEffect, Engine, Profile, load, names
 from bestserve.profiles.schema import HOWS
 
 LADDER = [f"qwen3-{size}-h100" for size in ("0.6b", "1.7b", "4b", "8b", "14b", "32b")]
@@ -33,7 +33,7 @@ def test_what_is_shipped_parses(name):
 def test_every_shipped_number_says_where_it_comes_from(name):
     """Engine constants and qualities alike."""
     profile = load(name)
-    needed = {f"engine.{f.name}" for f in fields(Engine) if getattr(profile.engine, f.name) is not None}
+    needed = {f"engine.{f.name}" for f in fields(Engine) if getattr(profile.engine, f.name) != f.default}
     needed |= {f"quality.{task}" for task in TASKS}
 
     assert needed <= set(profile.sources)
@@ -124,7 +124,7 @@ def test_the_page_names_every_key():
     """docs/profiles.md has a line for each key of the engine and each task."""
     page = DOCS.read_text(encoding="utf-8")
 
-    assert all(f"`{f.name}`" in page for f in fields(Engine))
+    assert all(f"`{f.name}`" in page for f in (*fields(Engine), *fields(Profile), *fields(BudgetEffect)))
     assert all(f"`{task}`" in page for task in TASKS)
     assert all(f"`{how}`" in page for how in HOWS)
 

@@ -163,6 +163,14 @@ def test_a_count_is_a_whole_number(path):
         parse(but(path, 1.5))
 
 
+def test_a_remembered_token_may_cost_something():
+    """A share of an uncached one's time; nothing unless it is said, and never more than an uncached one."""
+    assert parse(GOOD).engine.prefill_cached_cost == 0
+    assert parse(but("engine.prefill_cached_cost", 0.02)).engine.prefill_cached_cost == 0.02
+    with pytest.raises(BadProfile, match=r"^engine\.prefill_cached_cost: must be in \[0, 1\], is 2\.0$"):
+        parse(but("engine.prefill_cached_cost", 2))
+
+
 def test_quality_is_at_most_1():
     """A score in per cent is a slip that is easily made."""
     with pytest.raises(BadProfile, match=r"^quality\.code: must be in \[0, 1\], is 31\.3$"):
