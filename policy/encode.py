@@ -158,7 +158,7 @@ def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats, Floats]:
     places = np.minimum(view.places, c.kv_capacity * present / (kv + view.decode_tokens))
     running = np.minimum(present, places)
     step = c.step_fixed + running * c.step_per_seq + np.minimum(kv, c.kv_capacity) * c.step_per_kv
-    ttft = c.prefill_fixed + (view.prefill_tokens + prompt) / c.prefill_rate + step
+    ttft = c.overhead + c.prefill_fixed + (view.prefill_tokens + prompt) / c.prefill_rate + step
     queued = present - running
     if np.count_nonzero(queued):  # those ahead have to write theirs first
         ttft = ttft + queued / places * (view.decode_tokens / present) * step

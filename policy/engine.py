@@ -19,7 +19,8 @@ Plan. `submit` and `abort` at any instant; then, as long as `step` does not answ
 it brought. A Step has all its effects on the State at once: between its begin and `ends_at`, the State is that of its end. A
 simulator bounds the jump at the next arrival with `limit=steps_within(state, seconds)`.
 
-What is not handled. Prefix caching (every prompt is uncached); mixed batches of prefill and decode; speculative decoding;
+What is not handled. Which prompts the engine remembers (`Job.cached_tokens` says it, and all of a prompt counts as held, though
+prompts may share it); what passes beside the engine (`overhead_s`); mixed batches of prefill and decode; speculative decoding;
 priorities and pre-emption; data-parallel ranks; choices of one request let in one by one (they come, and are retracted,
 together; so a request of more choices than `max_running` is refused). SGLang moves PROMISE between 0.7 and 0.1 with its luck;
 here it stays where a calm server ends up, and does not shrink as an answer grows.
@@ -72,6 +73,7 @@ class Job:
     prompt_tokens: int  # >= 1
     answers: tuple[int, ...] = (1,)  # tokens that each choice will come to, >= 0; 0 is read and not answered (an embedding)
     cap: int | None = None  # tokens a choice may come to, as the request says; None: its longest answer
+    cached_tokens: int = 0  # tokens of the prompt that the engine has read before and remembers, < prompt_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ def load(state: State) -> Load:
 
 def waiting_tokens(state: State) -> int:
     """Tokens still to be read for those who wait, and for the one whose prompt is read in part."""
-    return sum(_held(state, work) for work in state.queue) + (state.opening.todo if state.opening else 0)
+    return sum(_unread(state, work) for work in state.queue) + (state.opening.todo if state.opening else 0)
 
 
 def generated(state: State, id: str) -> tuple[int, ...] | None:  # noqa: A002
@@ -202,6 +204,8 @@ def _check(state: State, job: Job) -> None:
         raise ValueError(f"{job.id!r} is there already")
     if job.prompt_tokens < 1 or not job.answers or min(job.answers) < 0:
         raise ValueError(f"a job has a prompt and answers of no less than 0 tokens: {job}")
+    if not 0 <= job.cached_tokens < job.prompt_tokens:
+        raise ValueError(f"of {job.prompt_tokens} tokens, {job.cached_tokens} cannot be remembered: the last one is always read")
     if len(job.answers) > limits.max_running:
         raise ValueError(f"{len(job.answers)} choices are more than the {limits.max_running} sequences that run together")
     if job.prompt_tokens + max(job.answers) > limits.context:
@@ -231,6 +235,11 @@ def _held(state: State, work: _Work) -> int:
     return work.job.prompt_tokens + sum(_made(state, work, choice) for choice in _pending(state, work))
 
 
+def _unread(state: State, work: _Work) -> int:
+    """Tokens to be read before it can speak; each that is remembered counts for its share of one."""
+    return _held(state, work) - round(work.job.cached_tokens * (1 - state.engine.prefill_cached_cost))
+
+
 def _read(state: State) -> tuple[list[_Work], int]:
     """Fill one prefill batch. Who is read to the end now, and the batch's tokens."""
     room, asked, whole = state.engine.prefill_batch_tokens, 0, list[_Work]()
@@ -254,8 +263,8 @@ def _let_in(state: State, asked: int) -> _Work | None:
     state.waiting -= n
     state.alive += n
     state.promised += n * work.promise
-    work.todo = _held(state, work)
-    state.used += work.todo
+    work.todo = _unread(state, work)
+    state.used += _held(state, work)
     return work
 
 

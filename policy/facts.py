@@ -121,6 +121,7 @@ class Constants:
 
     prefill_rate: Floats
     prefill_fixed: Floats
+    overhead: Floats
     step_fixed: Floats
     step_per_seq: Floats
     step_per_kv: Floats
@@ -144,6 +145,7 @@ class Constants:
         return cls(
             prefill_rate=column(e.prefill_tokens_per_s for e in engines),
             prefill_fixed=column(e.prefill_fixed_s for e in engines),
+            overhead=column(e.overhead_s for e in engines),
             step_fixed=column(e.step_fixed_s for e in engines),
             step_per_seq=column(e.step_per_seq_s for e in engines),
             step_per_kv=column(e.step_per_kv_token_s for e in engines),

@@ -40,6 +40,7 @@ class Engine:
     context: int  # longest prompt plus answer of one request, >= 1
     prefill_batch_tokens: int  # most uncached prompt tokens in one prefill batch, >= 1
     max_queued: int | None = None  # requests that may wait; None is without limit
+    overhead_s: float = 0.0  # what a request takes beside the engine's own time (HTTP, template, tokens), and delays nobody else, >= 0
     prefill_cached_cost: float = 0.0  # share of an uncached prompt token's prefill time that a prefix-cached one costs, in [0, 1]
 
     def step_s(self, n_seqs: float, kv_tokens: float) -> float:

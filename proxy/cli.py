@@ -57,6 +57,8 @@ def check(path: Path, as_json: bool) -> None:
 @click.option("--model", "served_model", help="Name to serve the model under, instead of the profile's.")
 @click.option("--max-queued", type=click.IntRange(0), help="Requests that may wait, instead of the profile's.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the lengths and texts of the answers.")
+@click.option("--noise", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Relative spread of the time of a step.")
+@click.option("--prefix-cache", is_flag=True, help="Remember prompts, and read again for the profile's prefill_cached_cost.")
 @click.option("--exact", is_flag=True, help="Also what SGLang does and OpenAI's own client refuses when it is strict.")
 def emulate(name: str, max_queued: int | None, **how: Any) -> None:
     """Stand in for one SGLang server: same dialect, timed by a profile, with filler for text."""

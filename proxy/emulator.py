@@ -49,14 +49,27 @@ def build(
     seed: int = 0,
     exact: bool = False,
     wall: Clock = time.time,
+    noise: float = 0.0,
+    prefix_cache: bool = False,
 ) -> Starlette:
     """The server as an application. One second of the engine takes `time_scale` seconds of `clock`; `wall` dates the answers.
 
     `exact` adds what SGLang does and OpenAI's own client refuses when it is strict: `metadata.weight_versions`, and base64 embeddings.
+    `noise` is the relative spread of a step's time. With `prefix_cache`, beginnings of prompts that were read cost the profile's share.
     """
     app = Starlette(routes=_ROUTES, exception_handlers=_ERRORS)
     app.state.exact = exact
-    app.state.emulator = Emulator(profile, clock=clock, sleep=sleep, time_scale=time_scale, served_model=served_model, seed=seed, wall=wall)
+    app.state.emulator = Emulator(
+        profile,
+        clock=clock,
+        sleep=sleep,
+        time_scale=time_scale,
+        served_model=served_model,
+        seed=seed,
+        wall=wall,
+        noise=noise,
+        prefix_cache=prefix_cache,
+    )
     return app
 
 
@@ -69,9 +82,11 @@ def run(
     served_model: str | None = None,
     seed: int = 0,
     exact: bool = False,
+    noise: float = 0.0,
+    prefix_cache: bool = False,
 ) -> None:
     """Serve until told to stop."""
-    app = build(profile, time_scale=time_scale, served_model=served_model, seed=seed, exact=exact)
+    app = build(profile, time_scale=time_scale, served_model=served_model, seed=seed, exact=exact, noise=noise, prefix_cache=prefix_cache)
     uvicorn.run(app, host=host, port=port, loop="uvloop", http="httptools", ws="none", access_log=False, log_level="warning")
 
 
@@ -192,7 +207,9 @@ async def _answer(
     answers = emulator_ask.answers(wanted, here.profile.engine, here.seed)
     rid = wanted.rid or uuid4().hex
     said = tuple(len(answer.pieces) for answer in answers)
-    job = engine.Job(rid, wanted.prompt_tokens, said, here.profile.engine.context if wanted.max_tokens is None else wanted.max_tokens)
+    ceiling = here.profile.engine.context if wanted.max_tokens is None else wanted.max_tokens
+    await here.arrive()
+    job = engine.Job(rid, wanted.prompt_tokens, said, ceiling, here.cached(wanted))
     return Answering(here, wanted, job, write(wanted, answers, rid, int(here.wall())))
 
 
@@ -212,6 +229,7 @@ async def _embeddings(request: Request) -> Response:
     here, wanted = _here(request), replace(emulator_ask.embeddings(await request.body()), exact=request.app.state.exact)
     limits = here.profile.engine
     tokens = min(wanted.prompt_tokens, limits.context, limits.kv_tokens)
+    await here.arrive()
     job = engine.Job(wanted.rid or uuid4().hex, tokens, (0,))
     return Answering(here, wanted, job, Embeddings(wanted, here.seed))
 
@@ -253,7 +271,7 @@ async def _model_info(request: Request) -> Response:
 
 async def _server_info(request: Request) -> Response:
     here = _here(request)
-    return _json(emulator_status.server_info(here.profile, here.model, engine.load(here.state)))
+    return _json(emulator_status.server_info(here.profile, here.model, engine.load(here.state), prefix_cache=here.prefixes is not None))
 
 
 async def _abort(request: Request) -> Response:

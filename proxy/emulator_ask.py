@@ -4,7 +4,7 @@ Checks come in SGLang's order: JSON, then types (a validation error, whose text 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -41,6 +41,7 @@ class Wanted:
     model: str
     texts: tuple[str, ...]  # what each answer is to; several for a list of prompts
     prompt_tokens: int
+    prompt: bytes = b""  # what may be remembered of it, four bytes a token; b"" for a list of prompts
     rid: str | None = None
     stream: bool = False
     include_usage: bool = False
@@ -77,7 +78,8 @@ def chat(raw: bytes) -> Wanted:
     tokens = 3 + sum(4 + count(text) for text in texts) + (count(orjson.dumps(body["tools"]).decode()) if body.get("tools") else 0)
     ceiling = body.get("max_completion_tokens", body.get("max_tokens"))
     logprobs = int(body.get("top_logprobs") or 0) if body.get("logprobs") is True else None
-    return _wanted(body, ((mine or texts)[-1],), tokens, ceiling, logprobs, schema=_schema(body.get("response_format")), tool=_tool(body))
+    wanted = _wanted(body, ((mine or texts)[-1],), tokens, ceiling, logprobs, schema=_schema(body.get("response_format")), tool=_tool(body))
+    return replace(wanted, prompt=_bytes("".join(texts)))
 
 
 def completions(raw: bytes) -> Wanted:
@@ -91,7 +93,8 @@ def completions(raw: bytes) -> Wanted:
     if logprobs is not None and (isinstance(logprobs, bool) or not isinstance(logprobs, int)):
         raise _invalid("int_type", "logprobs", "Input should be a valid integer", logprobs, *_COMPLETIONS)
     schema = _schema(body.get("response_format"))
-    return _wanted(body, tuple(map(str, texts)), tokens, body.get("max_tokens", 16), logprobs, schema=schema)
+    wanted = _wanted(body, tuple(map(str, texts)), tokens, body.get("max_tokens", 16), logprobs, schema=schema)
+    return replace(wanted, prompt=_bytes(texts[0])) if len(texts) == 1 else wanted
 
 
 def responses(raw: bytes) -> Wanted:
@@ -287,6 +290,13 @@ def _prompts(prompt: Any) -> list[Any]:
 
 def _prompt_tokens(prompt: Any) -> int:
     return len(prompt) if isinstance(prompt, list) else count(str(prompt))
+
+
+def _bytes(prompt: Any) -> bytes:
+    """A prompt as four bytes a token."""
+    if isinstance(prompt, list):
+        return b"".join((token % 2**32).to_bytes(4, "big") for token in prompt if isinstance(token, int))
+    return str(prompt).encode("utf-8", "surrogatepass")
 
 
 def _schema(form: Any) -> Mapping[str, Any] | None:

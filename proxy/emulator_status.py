@@ -46,7 +46,7 @@ def model_info(profile: Profile, model: str) -> dict[str, Any]:
     }
 
 
-def server_info(profile: Profile, model: str, load: Load) -> dict[str, Any]:
+def server_info(profile: Profile, model: str, load: Load, *, prefix_cache: bool) -> dict[str, Any]:
     """The body of /server_info."""
     engine = profile.engine
     return {
@@ -59,7 +59,7 @@ def server_info(profile: Profile, model: str, load: Load) -> dict[str, Any]:
         "max_total_num_tokens": engine.kv_tokens,
         "max_req_input_len": min(engine.context, engine.kv_tokens) - 1,
         "schedule_policy": "fcfs",
-        "disable_radix_cache": True,
+        "disable_radix_cache": not prefix_cache,
         "enable_metrics": True,
         "internal_states": [{"effective_max_running_requests_per_dp": engine.max_running, "num_running_reqs": load.running}],
         "version": VERSION,

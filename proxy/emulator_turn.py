@@ -7,13 +7,17 @@ QUANTUM_S, takes several decode steps at once. A stream writes what is new in on
 """
 
 import asyncio
+import math
+import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from bestserve.policy import engine
 from bestserve.profiles.schema import Profile
 
 from .emulator_ask import Wanted
+from .emulator_prefix import Prefixes
 
 __all__ = ["QUANTUM_S", "Clock", "Emulator", "Seat", "Sleep"]
 
@@ -44,7 +48,17 @@ class Emulator:
     """One engine, turned in scaled real time, and the seats of those it serves."""
 
     def __init__(
-        self, profile: Profile, *, clock: Clock, sleep: Sleep, time_scale: float, served_model: str | None, seed: int, wall: Clock
+        self,
+        profile: Profile,
+        *,
+        clock: Clock,
+        sleep: Sleep,
+        time_scale: float,
+        served_model: str | None,
+        seed: int,
+        wall: Clock,
+        noise: float,
+        prefix_cache: bool,
     ) -> None:
         if time_scale <= 0:
             raise ValueError(f"time_scale must be greater than 0, is {time_scale}")
@@ -56,10 +70,21 @@ class Emulator:
         self.state = engine.State(profile.engine)
         self.figures: dict[str, Any] = {"prefill_tokens": 0, "prefill_s": 0.0, "moments": [0.0] * 6, "throughput": 0.0}
         self.totals = {stream: dict.fromkeys(_TOTALS, 0) for stream in (False, True)}
+        self.prefixes = Prefixes(profile.engine.kv_tokens) if prefix_cache else None
         self._clock, self._sleep, self._scale = clock, sleep, time_scale
+        self._noise, self._dice = noise, random.Random(seed)  # noqa: S311  noise that repeats is wanted
         self._seats: dict[str, Seat] = {}
         self._turning: asyncio.Task[None] | None = None
         self._window = (0.0, 0)  # since when tokens are counted for the throughput, and how many
+
+    async def arrive(self) -> None:
+        """Let pass what a request takes beside the engine."""
+        if self.profile.engine.overhead_s:
+            await self._sleep(self.profile.engine.overhead_s * self._scale)
+
+    def cached(self, wanted: Wanted) -> int:
+        """Tokens of a prompt that are remembered; from now on, all of them."""
+        return 0 if self.prefixes is None else min(self.prefixes.read(wanted.prompt), wanted.prompt_tokens - 1)
 
     def enter(self, job: engine.Job, *, each: bool) -> Seat:
         """Queue a job. Raises QueueFull, or ValueError for one that cannot be served."""
@@ -97,11 +122,20 @@ class Emulator:
             limit = engine.steps_within(self.state, behind + QUANTUM_S / self._scale)
             if (done := engine.step(self.state, due, limit)) is None:
                 break
+            done = self._disturbed(done)
             due = done.ends_at
             await self._sleep(max(due * self._scale - self._clock(), 0.0))
             self._count(done)
             self._show(done)
         self.figures["throughput"] = 0.0
+
+    def _disturbed(self, done: engine.Step) -> engine.Step:
+        """A step with noise on its time: log-normal with mean 1, independent for each decode step."""
+        if not self._noise:
+            return done
+        sigma = self._noise / math.sqrt(max(done.decode_steps, 1))
+        longer = done.duration_s * (math.exp(sigma * self._dice.gauss(0, 1) - sigma * sigma / 2) - 1)
+        return replace(done, duration_s=done.duration_s + longer, ends_at=done.ends_at + longer)
 
     def _show(self, done: engine.Step) -> None:
         """Let everybody see what is there now."""

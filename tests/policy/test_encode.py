@@ -37,6 +37,14 @@ def test_an_idle_backend_by_hand(name, expected):
     assert feature(name) == pytest.approx(expected, rel=1e-3)
 
 
+def test_what_passes_beside_the_engine_delays_the_first_token_only():
+    """20 ms of HTTP and tokenising come on top of the time to first token; the time per token stays."""
+    beside = Fleet((backend("small", overhead_s=0.02),))
+
+    assert feature("ttft_s", beside) == pytest.approx(feature("ttft_s") + 0.02)
+    assert feature("tpot_s", beside) == feature("tpot_s")
+
+
 def test_latency_is_first_token_and_the_others():
     """The whole answer takes the first token and the expected rest."""
     whole = feature("ttft_s") + (feature("tokens") - 1) * feature("tpot_s")

@@ -246,6 +246,8 @@ def test_a_full_queue_refuses() -> None:
         (Job("a", 0, (1,)), "prompt"),
         (Job("a", 1, ()), "prompt"),
         (Job("a", 1, (-1,)), "prompt"),
+        (Job("a", 10, (1,), cached_tokens=10), "remembered"),
+        (Job("a", 10, (1,), cached_tokens=-1), "remembered"),
     ],
 )
 def test_what_could_never_be_served_is_refused_at_once(job: Job, match: str | None) -> None:
@@ -256,6 +258,18 @@ def test_what_could_never_be_served_is_refused_at_once(job: Job, match: str | No
 
     with pytest.raises(ValueError, match=match):
         submit(State(ENGINE), job)
+
+
+def test_a_remembered_prompt_is_read_for_its_share_and_held_in_full() -> None:
+    """Of 100 tokens 80 are remembered and cost a quarter each: 40 are read, 100 held, and no more than 40 wait."""
+    state = serving(Job("a", 100, (3,), cached_tokens=80), engine=replace(ENGINE, prefill_cached_cost=0.25))
+    assert waiting_tokens(state) == 40
+
+    first = must(state)
+
+    assert first.prefill_tokens == 40
+    assert first.duration_s == pytest.approx(0.05)
+    assert load(state).used_tokens == 101
 
 
 def test_the_same_id_is_not_taken_twice() -> None:

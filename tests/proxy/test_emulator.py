@@ -42,11 +42,19 @@ HI = {"model": "small", "messages": [{"role": "user", "content": "Hi there"}]}
 class World:
     """A clock that only sleeping moves, an application that runs by it, and clients that need no socket."""
 
-    def __init__(self, late_s: float = 0.0, **engine: Any) -> None:
+    def __init__(self, late_s: float = 0.0, *, noise: float = 0.0, prefix_cache: bool = False, **engine: Any) -> None:
         self.now, self.late_s, self.held = 100.0, late_s, asyncio.Event()
         self.held.set()
         profile = replace(PROFILE, engine=replace(ENGINE, **engine))
-        self.app: Starlette = build(profile, clock=lambda: self.now, sleep=self.sleep, exact=True, wall=lambda: 1_795_359_166.0)
+        self.app: Starlette = build(
+            profile,
+            clock=lambda: self.now,
+            sleep=self.sleep,
+            exact=True,
+            wall=lambda: 1_795_359_166.0,
+            noise=noise,
+            prefix_cache=prefix_cache,
+        )
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://emulated")
 
     async def sleep(self, seconds: float) -> None:
@@ -555,6 +563,46 @@ class TestTime:
             await asyncio.gather(*(world.post("/v1/chat/completions", ask) for _ in range(40)))
 
             assert world.now - 100.0 == pytest.approx(0.02 + 40 * 0.009 + 10 * 0.050, rel=0.1)
+
+        run(story)
+
+    def test_noise_moves_steps_and_not_their_mean(self) -> None:
+        """A tenth of noise: 400 steps take what they should to a hundredth, but not exactly, and the same each time."""
+
+        async def took() -> float:
+            world = World(noise=0.1)
+            await world.post("/v1/chat/completions", {**HI, "ignore_eos": True, "max_tokens": 401})
+            return world.now - 100.0
+
+        assert asyncio.run(took()) == pytest.approx(0.029 + 400 * 0.011, rel=0.01)
+        assert asyncio.run(took()) != pytest.approx(0.029 + 400 * 0.011, rel=0.0001)
+        assert asyncio.run(took()) == asyncio.run(took())
+
+    def test_what_passes_beside_the_engine_comes_on_top(self) -> None:
+        """Half a second of overhead before a prefill of 29 ms."""
+
+        async def story() -> None:
+            world = World(overhead_s=0.5)
+            await world.post("/v1/chat/completions", {**HI, "max_tokens": 1})
+
+            assert world.now - 100.0 == pytest.approx(0.5 + 0.029)
+
+        run(story)
+
+    @pytest.mark.parametrize("prompt", [list(range(400)), "once upon " * 160])
+    def test_a_prompt_that_was_read_before_costs_its_share(self, prompt: Any) -> None:
+        """400 tokens are read in 400 ms, then, all but the last of them remembered, in 100 ms; without a memory, in 400 ms again."""
+
+        async def took(world: World) -> float:
+            before = world.now
+            await world.post("/v1/completions", {"model": "small", "prompt": prompt, "max_tokens": 1})
+            return world.now - before
+
+        async def story() -> None:
+            forgetful, world = World(), World(prefix_cache=True, prefill_cached_cost=0.25)
+            assert await took(world) == pytest.approx(0.02 + 0.4)
+            assert await took(world) == pytest.approx(0.02 + 0.1, abs=0.002)
+            assert await took(forgetful) == await took(forgetful) == pytest.approx(0.02 + 0.4)
 
         run(story)
 
