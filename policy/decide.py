@@ -6,11 +6,10 @@ The mask is physics (`encode.who_can`), the score is a Policy's, the choice is m
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
-from .encode import ENCODER, Observation, admitted, encode, fits, ladder_of
-from .facts import Action, Ask, Backend, Budget, Decision, FleetView, Floats
+from .encode import ENCODER, SURE_SHARE, Observation, admitted, encode
+from .facts import Action, Ask, Backend, Budget, Decision, FleetView
 from .heuristics import Policy, explored
+from .numeric import Column, numeric
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ def decide(ask: Ask, view: FleetView, chooser: Chooser, *, draw: float, id: str)
     observation = encode(ask, view, chooser.budgets)
     probabilities = explored(chooser.policy(observation), observation, chooser.explore)
     index, actions = choose(probabilities, draw), chooser.actions
-    tokens = 0.0 if index == len(actions) - 1 else float(observation["tokens"][index]) * ask.n
+    tokens = 0.0 if index == len(actions) - 1 else observation["tokens"][index] * ask.n
     decision = Decision(
         id=id,
         at=view.now,
@@ -48,20 +47,23 @@ def decide(ask: Ask, view: FleetView, chooser: Chooser, *, draw: float, id: str)
         probabilities=probabilities,
         policy=chooser.name,
         encoder=ENCODER,
-        seen=observation,
+        observation=observation,
         prompt_tokens=ask.prompt_tokens,
         expected_tokens=tokens,
     )
     return decision, observation
 
 
-def choose(probabilities: Floats, draw: float) -> int:
+@numeric
+def choose(probabilities: Column, draw: float) -> int:
     """The index at which the running sum of the probabilities passes `draw`: never one of probability zero."""
-    surest = int(probabilities.argmax())
-    if probabilities[surest] == 1.0:  # nearly always, for a heuristic
-        return surest
-    index = int(probabilities.cumsum().searchsorted(draw, side="right"))
-    return index if index < len(probabilities) else int(np.flatnonzero(probabilities)[-1])
+    passed, last = 0.0, 0
+    for a in range(len(probabilities)):
+        if probabilities[a] > 0.0:
+            passed, last = passed + probabilities[a], a
+            if draw < passed:
+                return a
+    return last
 
 
 class Lack(StrEnum):
@@ -74,18 +76,27 @@ class Lack(StrEnum):
 
 def why_nobody(ask: Ask, view: FleetView, budgets: tuple[Budget, ...]) -> Lack | None:
     """Why the mask leaves only Shed; None when it does not."""
-    able = admitted(ask.allowed, ask.needs, view.backends)
-    room = fits(ask, view, ladder_of(ask.length, ask.max_tokens, budgets)).any(axis=-1)
-    if not able.any():
+    able = [i for i, can in enumerate(admitted(ask.allowed, ask.needs, view.backends)) if can]
+    room = [i for i in able if SURE_SHARE * ask.prompt_tokens + _least(ask, budgets) <= view.constants.context[i]]
+    if not able:
         return Lack.ABILITY
-    if not (able & room).any():
+    if not room:
         return Lack.CONTEXT
-    return None if (able & room & view.usable).any() else Lack.UP
+    return None if any(view.columns.usable[i] for i in room) else Lack.UP
+
+
+def _least(ask: Ask, budgets: tuple[Budget, ...]) -> int:
+    """The fewest tokens of answer that may be asked for under any budget: its cap, or one where there is none."""
+    caps = (min(cap for cap in (ask.max_tokens, b.tokens, _ANY) if cap is not None) for b in budgets)
+    return min((1 if cap == _ANY else cap for cap in caps), default=1)
+
+
+_ANY = 10**12
 
 
 def retry_after_s(observation: Observation, draw: float) -> float:
     """When it may be worth trying again: about the shortest wait now, spread by `draw` in [0, 1) so that clients do not return as one."""
-    shortest = float(observation["ttft_s"].min()) if observation["ttft_s"].size else SOONEST_S
+    shortest = min(observation["ttft_s"], default=SOONEST_S)
     return min(max(shortest, SOONEST_S), LATEST_S) * (0.75 + 0.5 * draw)
 
 

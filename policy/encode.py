@@ -6,23 +6,44 @@ Facts
     batch and with the context that it holds, and is put off by the prompts that arrive meanwhile.
 
 Plan
-    One pass over arrays: backends (B,) against budgets (K,) give (B, K); features stand in front, (F, B, K), in the order of FEATURES.
-    Every heuristic and every network reads this one Observation, live, in simulation and in retraining.
+    A row of FEATURES for each action that asks somebody, backend-major, in one flat list: every heuristic and every network reads this
+    one Observation, live, in simulation and in retraining. What depends on the backend alone is worked out once a backend, what depends
+    on length and budget once for backends of which the same length is expected.
 
 What is not handled
-    Prefix reuse (each prompt is taken as unseen), and errors of the profile (each constant is taken as true).
+    Where a prediction has been off lately it is corrected (`pace`), as a whole and not constant by constant.
 """
 
 import math
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 
-from .facts import SLO, TASKS, Ask, Backend, Budget, Constants, FleetView, Floats, Length, Mask
+from .facts import (
+    BRIEF,
+    BRIEF_LENGTH,
+    CUT,
+    KNOWN,
+    LONGER,
+    SLO,
+    WHOLE,
+    Ask,
+    Backend,
+    Budget,
+    Columns,
+    Constants,
+    FleetView,
+    Floats,
+    Length,
+)
+from .numeric import Cells, Column, FlagCells, Flags, numeric
 
-ENCODER = 1
+ENCODER = 2
 """Version of this file's arithmetic. A change that moves any feature raises it."""
 
 FEATURES = (
@@ -32,194 +53,280 @@ FEATURES = (
     "latency_s",  # predicted time of the whole answer at its expected length
     "p_whole",  # probability that the answer ends by itself before the cap
     "p_on_time",  # probability that it meets its SLO
-    "quality",  # expected quality if on time: of the model at this task, less what a cut costs
+    "quality",  # expected quality if on time: of the model at this task, less what a cut or a brief answer costs
     "work_s",  # backend-seconds that it takes from others
     "load",  # requests there, as a share of the places
     "price",  # reward per backend-second
     "usd",  # money, from the profile's price
 )
+N_FEATURES = len(FEATURES)
 F = {name: i for i, name in enumerate(FEATURES)}
-_TTFT, _TPOT, _TOKENS, _LATENCY, _P_WHOLE, _P_ON_TIME, _QUALITY, _WORK, _LOAD, _PRICE, _USD = range(len(FEATURES))
-
-CUT_WORTH = 0.3
-"""What an answer cut in mid-sentence is worth beside a whole one, where the task allows a part. An assumption, see docs/decisions."""
-
-WHOLE_ONLY = ("code", "math", "extract", "classify")
-"""Tasks whose answer is worth nothing when it is cut."""
+TTFT, TPOT, TOKENS, LATENCY, P_WHOLE, P_ON_TIME, QUALITY, WORK, LOAD, PRICE, USD = range(N_FEATURES)
 
 SURE_SHARE = 0.5
 """Of an estimated prompt's tokens, those that are surely there. The backend has the last word."""
 
+TOLD_SHARE = 0.7
+"""An answer that is asked to be short is expected to aim at this share of the cap that stands behind the words."""
+
+TOLD_SIGMA = 0.75
+"""The spread of an answer that is asked to be short, beside a free one's."""
+
 _SPREAD = 0.25  # relative one-sigma error of a predicted latency
 _STEEP = 1.702 / _SPREAD  # of the logistic curve that is nearest to the normal one
+_FAR = 1e6  # times a deadline; beyond it everything is equally hopeless
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """What a policy sees: float64 features (F, B, K) and a mask over the A = B * K + 1 actions, Shed last."""
+    """What a policy sees: a flat row of FEATURES for each of the A - 1 actions that ask somebody, a mask over all A, Shed last."""
 
-    features: Floats
-    mask: Mask
+    features: Column  # ((A - 1) * N_FEATURES,)
+    mask: Flags  # (A,)
     weight: float  # what this request on time is worth, relative to others
+    seen: "Seen"  # what it is made of
 
-    def __getitem__(self, feature: str) -> Floats:
-        """One feature over the B * K actions that ask somebody, backend-major."""
-        flat: Floats = self.features[F[feature]].reshape(-1)
-        return flat
+    def __getitem__(self, feature: str) -> Column:
+        """One feature over the actions that ask somebody, (A - 1,), backend-major."""
+        return self.features[F[feature] :: N_FEATURES]
 
     def digest(self) -> str:
         """Names this observation: 16 hex digits of a hash over encoder, features as float32, and mask."""
         digest = blake2b(digest_size=8, person=b"encode%d" % ENCODER)
-        digest.update(self.features.astype(np.float32).tobytes())
-        digest.update(self.mask.tobytes())
+        digest.update(array("f", self.features).tobytes())
+        digest.update(bytes(self.mask))
         return digest.hexdigest()
 
 
-def encode(ask: Ask, view: FleetView, budgets: tuple[Budget, ...]) -> Observation:
-    """See the head of this file. B = len(view.backends), K = len(budgets)."""
-    c, ladder = view.constants, ladder_of(ask.length, ask.max_tokens, budgets)
-    ttft, tpot, places = (column[:, None] for column in speed(ask, view))  # (B, 1) each
-    work = work_s(c, ask.prompt_tokens, ladder.tokens if ask.n == 1 else ladder.tokens * ask.n)  # (B, K)
-    features = np.empty((len(FEATURES), len(view.backends), len(budgets)))
-    features[_TTFT] = ttft
-    features[_TPOT] = tpot
-    features[_TOKENS] = ladder.tokens
-    features[_LATENCY] = ttft + tpot * ladder.later
-    features[_P_WHOLE] = ladder.p_whole
-    features[_P_ON_TIME] = p_on_time(ask.slo, ask.length, ladder.caps, ttft, tpot)
-    features[_QUALITY] = _quality(c, ask.task, ladder.p_whole)
-    features[_WORK] = work
-    features[_LOAD] = view.in_flight[:, None] / places
-    features[_PRICE] = view.price[:, None]
-    features[_USD] = work * c.usd_per_s[:, None]
-    mask = np.empty(features[0].size + 1, dtype=np.bool_)
-    mask[:-1], mask[-1] = who_can(ask, view, ladder).reshape(-1), True
-    return Observation(features, mask, ask.weight)
+class Asked(NamedTuple):
+    """An Ask in numbers."""
+
+    prompt: float  # tokens
+    n: float  # choices
+    ceiling: float  # the client's, inf where there is none
+    mu: float  # of the log of the answer's tokens
+    sigma: float
+    ttft_s: float  # deadlines; inf where one does not bind
+    tpot_s: float
+    e2e_s: float
+    weight: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ladder:
-    """What the budgets come to for one request, (K,) each."""
+class Caps(NamedTuple):
+    """A list of budgets in numbers, (K,) each."""
 
-    caps: Floats  # tokens: the client's ceiling, only ever lowered; inf where there is none
-    answer: Floats  # tokens that are surely asked for: the cap, or one
-    most: float  # the most of these
-    distinct: Mask  # False where a budget comes to the same cap as one before it
-    tokens: Floats  # expected tokens of the answer
-    later: Floats  # of these, the ones after the first
-    p_whole: Floats  # probability that the answer ends by itself
+    tokens: Column  # inf where there is no cap
+    told: Flags  # whether the model is told to be short
 
 
-@lru_cache(maxsize=4096)
-def ladder_of(length: Length, max_tokens: int | None, budgets: tuple[Budget, ...]) -> Ladder:
-    """The ladder of budgets under a client's ceiling. Kept, because requests repeat themselves in this."""
-    ceiling = math.inf if max_tokens is None else max_tokens
-    caps = np.array([min(ceiling, math.inf if b.tokens is None else b.tokens) for b in budgets])
-    distinct = np.array([cap not in caps[:k] for k, cap in enumerate(caps)])
-    tokens, p_whole = lengths(length, caps)
-    answer = np.where(np.isinf(caps), 1.0, caps)
-    return Ladder(caps, answer, float(answer.max(initial=1.0)), distinct, tokens, tokens - 1.0, p_whole)
+class Seen(NamedTuple):
+    """Everything that an Observation is made of."""
+
+    asked: Asked
+    caps: Caps
+    fleet: Columns
+    constants: Constants
+    worth: Column  # (B * KNOWN,): what is known of each backend (`facts.knowledge_of`), weighed by the task's probabilities
+    able: Flags  # (B,): admitted by the model name, and with every capability that the request's fields call for
+    cached: Column  # (B,): tokens of the prompt that are expected in the backend's prefix cache
 
 
-def who_can(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
-    """Which actions could answer, (B, K): admitted by the model name, able, up, and with room for prompt and answer.
+def encode(ask: Ask, view: FleetView, budgets: tuple[Budget, ...], cached: Column | None = None) -> Observation:
+    """See the head of this file. `cached` are the tokens of the prompt expected in each backend's prefix cache, (B,); none when None."""
+    return observe(seen_of(ask, view, budgets, cached))
 
-    A backend whose queue was full a moment ago is left out while anybody else can answer.
-    """
-    up = admitted(ask.allowed, ask.needs, view.backends) & view.usable
-    can: Mask = up[:, None] & fits(ask, view, ladder)
-    if not np.count_nonzero(view.held):
-        return can
-    free: Mask = can & ~view.held[:, None]
-    return free if free.any() else can
+
+def seen_of(ask: Ask, view: FleetView, budgets: tuple[Budget, ...], cached: Column | None = None) -> Seen:
+    """The facts as numbers."""
+    worth: Column = worth_of(view.knowledge, np.array(ask.task)).tolist()
+    able = admitted(ask.allowed, ask.needs, view.backends)
+    return Seen(asked_of(ask), caps_of(budgets), view.columns, view.constants, worth, able, cached or [0.0] * len(view.backends))
+
+
+def observe(seen: Seen) -> Observation:
+    """The facts as features."""
+    n = len(seen.able) * len(seen.caps.tokens)
+    features, mask = [0.0] * (n * N_FEATURES), [True] * (n + 1)
+    fill(features, mask, seen)
+    return Observation(features, mask, seen.asked.weight, seen)
+
+
+def asked_of(ask: Ask) -> Asked:
+    """An Ask in numbers."""
+    length, slo = ask.length, ask.slo
+    ceiling = math.inf if ask.max_tokens is None else float(ask.max_tokens)
+    return Asked(float(ask.prompt_tokens), float(ask.n), ceiling, math.log(length.median), length.sigma, *limits(slo), ask.weight)
+
+
+def limits(slo: SLO) -> tuple[float, float, float]:
+    """The deadlines for first token, each token and the whole answer in seconds; inf where one does not bind."""
+    return (
+        math.inf if slo.ttft_s is None else slo.ttft_s,
+        math.inf if slo.tpot_s is None else slo.tpot_s,
+        math.inf if slo.e2e_s is None else slo.e2e_s,
+    )
+
+
+@lru_cache(maxsize=64)
+def caps_of(budgets: tuple[Budget, ...]) -> Caps:
+    """Budgets in numbers."""
+    return Caps(
+        tuple(math.inf if b.tokens is None else float(b.tokens) for b in budgets), tuple(b.instruction is not None for b in budgets)
+    )
 
 
 @lru_cache(maxsize=1024)
-def admitted(allowed: frozenset[str], needs: frozenset[str], backends: tuple[Backend, ...]) -> Mask:
+def admitted(allowed: frozenset[str], needs: frozenset[str], backends: tuple[Backend, ...]) -> Flags:
     """Backends that a model name admits and that can do what a request's fields call for, up or not, (B,)."""
-    return np.array([b.name in allowed and needs <= b.capabilities for b in backends], dtype=np.bool_)
+    return tuple(b.name in allowed and needs <= b.capabilities for b in backends)
 
 
-def fits(ask: Ask, view: FleetView, ladder: Ladder) -> Mask:
-    """Where prompt and answer do not surely overflow the context, and the budget does not repeat another, (B, K) or (K,)."""
-    surely = SURE_SHARE * ask.prompt_tokens
-    if surely + ladder.most <= view.constants.least_context:  # nearly always
-        return ladder.distinct
-    room: Mask = (surely + ladder.answer <= view.constants.context[:, None]) & ladder.distinct
-    return room
+def lengths(length: Length, caps: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Expected tokens of an answer under each cap, and the probability that it ends by itself, (K,) each."""
+    pairs = [capped(math.log(length.median), length.sigma, cap) for cap in caps]
+    return [tokens for tokens, _ in pairs], [p_whole for _, p_whole in pairs]
 
 
-def speed(ask: Ask, view: FleetView) -> tuple[Floats, Floats, Floats]:
-    """If the request were given to each backend now, (B,) each: predicted seconds to first token, and per token after it; and the
-    places that it would compete for: by the backend's limit, by its report, and by its memory when every request there is done."""
-    c, prompt = view.constants, float(ask.prompt_tokens)
-    present = view.in_flight + ask.n
-    kv = view.kv_tokens + prompt
-    places = np.minimum(view.places, c.kv_capacity * present / (kv + view.decode_tokens))
-    running = np.minimum(present, places)
-    step = c.step_fixed + running * c.step_per_seq + np.minimum(kv, c.kv_capacity) * c.step_per_kv
-    ttft = c.overhead + c.prefill_fixed + (view.prefill_tokens + prompt) / c.prefill_rate + step
-    queued = present - running
-    if np.count_nonzero(queued):  # those ahead have to write theirs first
-        ttft = ttft + queued / places * (view.decode_tokens / present) * step
-    reading = np.minimum(view.arrival_rate * prompt / max(len(view.backends), 1) / c.prefill_rate, 0.5)
+@numeric
+def worth_of(knowledge: Floats, task: Floats) -> Floats:
+    """What is known of each backend at a task of these probabilities: (B * KNOWN, T) and (T,) give (B * KNOWN,)."""
+    worth: Floats = np.dot(knowledge, task)
+    return worth
+
+
+@numeric
+def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
+    """Write the features ((A - 1) * N_FEATURES,) and the mask (A,) of what is seen."""
+    asked, caps, fleet, c, worth = seen.asked, seen.caps, seen.fleet, seen.constants, seen.worth
+    n_budgets = len(caps.tokens)
+    ladder = [0.0] * (n_budgets * N_RUNG)
+    longer, shorter = math.nan, math.nan
+    for b in range(len(seen.able)):
+        at = b * KNOWN
+        if worth[at + LONGER] != longer or worth[at + BRIEF_LENGTH] != shorter:
+            longer, shorter = worth[at + LONGER], worth[at + BRIEF_LENGTH]
+            climb(ladder, asked, caps, longer, shorter)
+        ttft, tpot, places = speed(asked, fleet, c, b, seen.cached[b])
+        new = asked.prompt - seen.cached[b] * (1.0 - c.cached_cost[b])
+        reading = new / c.prefill_rate[b] * fleet.pace_first[b]
+        writing = (c.step_shared[b] + c.step_per_kv[b] * asked.prompt) * asked.n * fleet.pace_each[b]
+        soon = in_time(ttft, asked.ttft_s) * in_time(tpot, asked.tpot_s)
+        crowd = fleet.in_flight[b] / places
+        up = seen.able[b] and fleet.usable[b]
+        for k in range(n_budgets):
+            i, rung = (b * n_budgets + k) * N_FEATURES, k * N_RUNG
+            tokens, whole = ladder[rung + _TOKENS], ladder[rung + _WHOLE]
+            work = reading + writing * tokens
+            told = BRIEF if caps.told[k] else WHOLE
+            cut = worth[at + told + CUT - WHOLE]
+            x[i + TTFT] = ttft
+            x[i + TPOT] = tpot
+            x[i + TOKENS] = tokens
+            x[i + LATENCY] = ttft + tpot * (tokens - 1.0)
+            x[i + P_WHOLE] = whole
+            x[i + P_ON_TIME] = soon * ends_in_time(asked.e2e_s, ttft, tpot, ladder, rung)
+            x[i + QUALITY] = cut + (worth[at + told] - cut) * whole
+            x[i + WORK] = work
+            x[i + LOAD] = crowd
+            x[i + PRICE] = fleet.price[b]
+            x[i + USD] = work * c.usd_per_s[b]
+            sure = SURE_SHARE * asked.prompt + ladder[rung + _SURE]
+            mask[b * n_budgets + k] = up and ladder[rung + _DISTINCT] > 0.0 and sure <= c.context[b]
+    mask[len(seen.able) * n_budgets] = True
+    hold_back(mask, fleet.held, n_budgets)
+
+
+@numeric
+def hold_back(mask: FlagCells, held: Flags, n_budgets: int) -> None:
+    """Leave out backends whose queue was full a moment ago, while anybody else can answer."""
+    some, others = False, False
+    for b in range(len(held)):
+        some = some or held[b]
+        for k in range(n_budgets):
+            others = others or (mask[b * n_budgets + k] and not held[b])
+    if some and others:
+        for b in range(len(held)):
+            for k in range(n_budgets):
+                mask[b * n_budgets + k] = mask[b * n_budgets + k] and not held[b]
+
+
+_CAP, _MU, _SIGMA, _TOKENS, _WHOLE, _SURE, _DISTINCT = range(7)
+N_RUNG = 7
+
+
+@numeric
+def climb(ladder: Cells, asked: Asked, caps: Caps, longer: float, shorter: float) -> None:
+    """What the budgets come to, a rung of N_RUNG numbers each: the cap, the length expected under it, whether it repeats another.
+
+    The client's ceiling is only ever lowered. `longer` is added to the log of the length; `shorter` is a told answer's share of a free one.
+    """
+    for k in range(len(caps.tokens)):
+        rung = k * N_RUNG
+        mu, sigma = asked.mu + longer, asked.sigma
+        if caps.told[k]:
+            mu, sigma = mu + math.log(shorter), sigma * TOLD_SIGMA
+            if caps.tokens[k] < math.inf:
+                mu = min(mu, math.log(TOLD_SHARE * caps.tokens[k]))
+        cap = min(caps.tokens[k], asked.ceiling)
+        tokens, whole = capped(mu, sigma, cap)
+        ladder[rung + _CAP], ladder[rung + _MU], ladder[rung + _SIGMA] = cap, mu, sigma
+        ladder[rung + _TOKENS], ladder[rung + _WHOLE] = tokens, whole
+        ladder[rung + _SURE] = 1.0 if cap == math.inf else cap
+        distinct = 1.0
+        for j in range(k):
+            if ladder[j * N_RUNG + _CAP] == cap and caps.told[j] == caps.told[k]:
+                distinct = 0.0
+        ladder[rung + _DISTINCT] = distinct
+
+
+@numeric
+def capped(mu: float, sigma: float, cap: float) -> tuple[float, float]:
+    """Expected tokens of a log-normal length under a cap, and the probability that it ends by itself."""
+    mean = math.exp(mu + sigma * sigma / 2.0)
+    if cap == math.inf:
+        return max(mean, 1.0), 1.0
+    z = (math.log(cap) - mu) / sigma
+    whole = phi(z)
+    return max(mean * phi(z - sigma) + cap * (1.0 - whole), 1.0), whole
+
+
+@numeric
+def speed(asked: Asked, fleet: Columns, c: Constants, b: int, cached: float) -> tuple[float, float, float]:
+    """If the request were given to backend b now: predicted seconds to first token, and per token after it; and the places that it would
+    compete for: by the backend's limit, by its report, and by its memory when every request there is done."""
+    present, prompt = fleet.in_flight[b] + asked.n, asked.prompt
+    kv = fleet.kv_tokens[b] + prompt
+    places = min(fleet.places[b], c.kv_capacity[b] * present / (kv + fleet.decode_tokens[b]))
+    running = min(present, places)
+    step = (c.step_fixed[b] + running * c.step_per_seq[b] + min(kv, c.kv_capacity[b]) * c.step_per_kv[b]) * fleet.pace_each[b]
+    new = prompt - cached * (1.0 - c.cached_cost[b])
+    ttft = (c.overhead[b] + c.prefill_fixed[b] + (fleet.prefill_tokens[b] + new) / c.prefill_rate[b]) * fleet.pace_first[b] + step
+    if present > running:  # those ahead have to write theirs first
+        ttft += (present - running) / places * (fleet.decode_tokens[b] / present) * step
+    reading = min(fleet.arrival_rate * new / len(c.context) / c.prefill_rate[b], 0.5)
     return ttft, step / (1.0 - reading), places
 
 
-def lengths(length: Length, caps: Floats) -> tuple[Floats, Floats]:
-    """Expected tokens of an answer under each cap, and the probability that it ends by itself, (K,) each. Log-normal."""
-    mu, sigma = math.log(length.median), length.sigma
-    z = (np.log(caps) - mu) / sigma
-    p_whole = phi(z)
-    mean = math.exp(mu + sigma * sigma / 2)
-    beyond = np.where(np.isinf(caps), 0.0, np.minimum(caps, 1e12) * (1.0 - p_whole))
-    return np.maximum(mean * phi(z - sigma) + beyond, 1.0), p_whole
+@numeric
+def in_time(predicted: float, deadline: float) -> float:
+    """Probability that something predicted is done by its deadline. A predicted time is off by a log-logistic factor of spread _SPREAD,
+    which is the log-normal one to a hundredth and much cheaper."""
+    ratio = min(predicted / deadline, _FAR)
+    return float(1.0 / (1.0 + ratio**_STEEP))
 
 
-def p_on_time(slo: SLO, length: Length, caps: Floats, ttft: Floats, tpot: Floats) -> Floats:
-    """Probability that an answer meets every deadline that binds, (B, K) or (B, 1).
-
-    A predicted time is off by a log-logistic factor of spread _SPREAD, which is the log-normal one to a hundredth and much cheaper.
-    """
-    first, each = _sharpness(slo)
-    p: Floats = 1.0 / ((1.0 + (ttft * first) ** _STEEP) * (1.0 + (tpot * each) ** _STEEP))
-    if slo.e2e_s is None:
-        return p
-    room = np.maximum(slo.e2e_s - ttft, 1e-9) / tpot  # tokens that can be written in time
-    z = (np.log(room) - math.log(length.median)) / math.hypot(length.sigma, _SPREAD)
-    return p * np.where(room >= caps, 1.0, phi(z))
+@numeric
+def ends_in_time(e2e_s: float, ttft: float, tpot: float, ladder: Column, rung: int) -> float:
+    """Probability that the whole answer is there by its deadline: that it ends before the time does, or at its cap."""
+    if e2e_s == math.inf:
+        return 1.0
+    room = max(e2e_s - ttft, 1e-9) / tpot  # tokens that can be written in time
+    if room >= ladder[rung + _CAP]:
+        return 1.0
+    return phi((math.log(room) - ladder[rung + _MU]) / math.hypot(ladder[rung + _SIGMA], _SPREAD))
 
 
-def _sharpness(slo: SLO) -> tuple[float, float]:
-    """One over the deadlines for first token and per token; 0 where one does not bind."""
-    return (0.0 if slo.ttft_s is None else 1.0 / slo.ttft_s), (0.0 if slo.tpot_s is None else 1.0 / slo.tpot_s)
-
-
-def work_s(c: Constants, prompt_tokens: float, tokens: Floats) -> Floats:
-    """Backend-seconds that a prompt and an answer of `tokens` (K,) take at a well-filled batch, (B, K)."""
-    step = c.step_shared + c.step_per_kv * prompt_tokens
-    return (prompt_tokens / c.prefill_rate)[:, None] + step[:, None] * tokens
-
-
-def phi(z: Floats) -> Floats:
+@numeric
+def phi(z: float) -> float:
     """The normal distribution function, to 3e-4 (Page, 1977, tanh form)."""
-    result: Floats = 0.5 * np.tanh(z * (0.7978845608 + 0.0356774081 * (z * z))) + 0.5
-    return result
-
-
-def _quality(c: Constants, task: tuple[float, ...], p_whole: Floats) -> Floats:
-    """Expected quality over the task's probabilities, (B, K): a cut answer keeps what its task allows."""
-    cut, gain = _worth(c, task)
-    quality: Floats = cut + gain * p_whole
-    return quality
-
-
-@lru_cache(maxsize=1024)
-def _worth(c: Constants, task: tuple[float, ...]) -> tuple[Floats, Floats]:
-    """What a cut answer is worth, and what a whole one is worth beyond that, (B, 1) each."""
-    weights = np.asarray(task)
-    whole, cut = c.quality @ weights, c.quality @ (weights * _CUT)
-    return cut[:, None], (whole - cut)[:, None]
-
-
-_CUT = np.array([0.0 if task in WHOLE_ONLY else CUT_WORTH for task in TASKS])
+    return 0.5 * math.tanh(z * (0.7978845608 + 0.0356774081 * (z * z))) + 0.5

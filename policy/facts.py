@@ -1,20 +1,24 @@
 """The nouns of the house, frozen: what is asked, what the fleet looks like, what was decided, what came of it.
 
-Times are seconds of a monotonic clock (`now`, `at`) or durations (`_s`); counts of tokens are `_tokens`. Arrays over backends have
-shape (B,) in the order of `FleetView.backends`; arrays over actions have shape (A,) with A = B * K + 1 for K budgets: backend-major,
-and the last one is Shed. Functions over these arrays take a leading axis of worlds as well, so that one implementation serves a live
-request and a simulator that runs many fleets in lockstep.
+Times are seconds of a monotonic clock (`now`, `at`) or durations (`_s`); counts of tokens are `_tokens`. Columns over backends have
+B numbers in the order of `FleetView.backends`; columns over actions have A = B * K + 1 for K budgets: backend-major, and the last
+one is Shed. What arithmetic reads comes as NamedTuples of numbers and columns (see `numeric`): lists here, arrays where it is compiled.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bestserve.profiles.schema import TASKS, Profile
+
+from .numeric import Column, Flags
+
+if TYPE_CHECKING:
+    from .encode import Observation
 
 __all__ = [
     "SLO",
@@ -23,6 +27,7 @@ __all__ = [
     "Ask",
     "Backend",
     "Budget",
+    "Columns",
     "Constants",
     "Decision",
     "Ending",
@@ -65,7 +70,7 @@ class Budget:
     """A cap on the response's tokens that the policy may set. `tokens=None` sets none."""
 
     tokens: int | None = None
-    instruction: str | None = field(default=None, compare=False)  # said to the model, so that the answer ends instead of being cut
+    instruction: str | None = None  # said to the model, so that the answer ends instead of being cut
 
     @property
     def name(self) -> str:
@@ -115,90 +120,125 @@ class Load:
     kv_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Constants:
-    """The profiles of a fleet as columns, (B,) each, in the order of its backends. See `profiles.schema.Engine` for the units."""
+WHOLE, CUT, BRIEF, BRIEF_CUT, BRIEF_LENGTH, LONGER = range(6)
+"""Rows that a backend has in `Constants.knowledge`."""
 
-    prefill_rate: Floats
-    prefill_fixed: Floats
-    overhead: Floats
-    step_fixed: Floats
-    step_per_seq: Floats
-    step_per_kv: Floats
-    max_running: Floats
-    kv_capacity: Floats
-    context: Floats
-    usd_per_s: Floats  # 0 where the profile has no price
-    quality: Floats  # (B, T) over TASKS
-    step_shared: Floats  # a sequence's share of a step at a batch that is EFFICIENT_SHARE full
-    least_context: float  # of all backends
+KNOWN = 6
+"""How many they are."""
+
+
+class Constants(NamedTuple):
+    """The profiles of a fleet as columns (B,), in the order of its backends. See `profiles.schema.Engine` for the units."""
+
+    prefill_rate: Column
+    prefill_fixed: Column
+    overhead: Column  # seconds of a request beside the engine's own time
+    cached_cost: Column  # of an uncached prompt token's time, what a cached one takes
+    step_fixed: Column
+    step_per_seq: Column
+    step_per_kv: Column
+    step_shared: Column  # a sequence's share of a step at a batch that is EFFICIENT_SHARE full
+    max_running: Column
+    kv_capacity: Column
+    context: Column
+    usd_per_s: Column  # 0 where the profile has no price
 
     @classmethod
-    def of(cls, backends: tuple[Backend, ...]) -> "Constants":
+    def of(cls, backends: Sequence[Backend]) -> "Constants":
         """Gather the columns of some backends."""
-        profiles = [backend.profile for backend in backends]
-        engines = [profile.engine for profile in profiles]
-
-        def column(values: Iterable[float]) -> Floats:
-            return np.array(list(values), dtype=np.float64)
-
+        engines = [backend.profile.engine for backend in backends]
         return cls(
-            prefill_rate=column(e.prefill_tokens_per_s for e in engines),
-            prefill_fixed=column(e.prefill_fixed_s for e in engines),
-            overhead=column(e.overhead_s for e in engines),
-            step_fixed=column(e.step_fixed_s for e in engines),
-            step_per_seq=column(e.step_per_seq_s for e in engines),
-            step_per_kv=column(e.step_per_kv_token_s for e in engines),
-            max_running=column(e.max_running for e in engines),
-            kv_capacity=column(e.kv_tokens for e in engines),
-            context=column(e.context for e in engines),
-            usd_per_s=column((p.usd_per_hour or 0.0) / 3600 for p in profiles),
-            quality=np.array([[p.quality[task] for task in TASKS] for p in profiles]).reshape(len(profiles), len(TASKS)),
-            least_context=min((float(e.context) for e in engines), default=0.0),
-            step_shared=column(e.step_fixed_s / max(e.max_running * EFFICIENT_SHARE, 1.0) + e.step_per_seq_s for e in engines),
+            prefill_rate=[e.prefill_tokens_per_s for e in engines],
+            prefill_fixed=[e.prefill_fixed_s for e in engines],
+            overhead=[e.overhead_s for e in engines],
+            cached_cost=[e.prefill_cached_cost for e in engines],
+            step_fixed=[e.step_fixed_s for e in engines],
+            step_per_seq=[e.step_per_seq_s for e in engines],
+            step_per_kv=[e.step_per_kv_token_s for e in engines],
+            step_shared=[e.step_fixed_s / max(e.max_running * EFFICIENT_SHARE, 1.0) + e.step_per_seq_s for e in engines],
+            max_running=[float(e.max_running) for e in engines],
+            kv_capacity=[float(e.kv_tokens) for e in engines],
+            context=[float(e.context) for e in engines],
+            usd_per_s=[(backend.profile.usd_per_hour or 0.0) / 3600 for backend in backends],
         )
 
     def with_limits(self, column: int, max_running: int | None, kv_tokens: int | None) -> "Constants":
         """The same with what one backend says of its own limits; itself where nothing changes."""
         limits = {"max_running": max_running, "kv_capacity": kv_tokens}
         changed = {
-            name: _at(getattr(self, name), column, value)
+            name: _at(getattr(self, name), column, float(value))
             for name, value in limits.items()
             if value and getattr(self, name)[column] != value
         }
-        return replace(self, **changed) if changed else self  # type: ignore[arg-type]
+        return self._replace(**changed) if changed else self
 
 
-def _at(values: Floats, column: int, value: float) -> Floats:
-    copy = values.copy()
+def _at(values: Column, column: int, value: float) -> list[float]:
+    copy = list(values)
     copy[column] = value
     return copy
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FleetView:
-    """A frozen picture of the Fleet at one instant. Arrays have shape (B,) and are never written to."""
+def knowledge_of(backends: Sequence[Backend]) -> Floats:
+    """What is known per task, (B * KNOWN, T): quality of a whole answer, of a cut one, of a brief one and of a cut brief one; the length
+    of a brief answer beside a free one; and by how much (log) answers are longer than was predicted, which starts at nothing."""
+    rows = [row for backend in backends for row in _knowledge(backend.profile)]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(TASKS))
+
+
+def _knowledge(profile: Profile) -> list[list[float]]:
+    effect = profile.budget_effect
+    whole = [profile.quality[task] for task in TASKS]
+    kept = [effect.kept_when_cut[task] for task in TASKS]
+    brief = [quality * effect.kept_when_concise[task] for quality, task in zip(whole, TASKS, strict=True)]
+    return [
+        whole,
+        [quality * share for quality, share in zip(whole, kept, strict=True)],
+        brief,
+        [quality * share for quality, share in zip(brief, kept, strict=True)],
+        [effect.length_when_concise[task] for task in TASKS],
+        [0.0] * len(TASKS),
+    ]
+
+
+class Columns(NamedTuple):
+    """The Fleet in numbers at one instant. Columns have B numbers and are never written to."""
 
     now: float
+    arrival_rate: float  # requests a second, smoothed
+    usable: Flags  # health and circuit let a request through
+    held: Flags  # its queue was full a moment ago: asked only when nobody else can
+    in_flight: Column  # requests: ours, and what the backend has beyond ours
+    prefill_tokens: Column  # prompt tokens begun that have not brought a first token yet
+    decode_tokens: Column  # tokens still expected from requests in flight
+    kv_tokens: Column  # tokens of context that requests in flight hold
+    places: Column  # requests that can be decoded together now: its limit, or fewer where it reports a queue behind fewer
+    report_age_s: Column  # since the backend last said how it is; inf when it never did
+    price: Column  # reward per backend-second, from `price`
+    pace_first: Column  # how many times as long as predicted the first token has taken lately; 1 where nothing is known
+    pace_each: Column  # the same for each token after it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FleetView:
+    """A frozen picture of the Fleet at one instant."""
+
     backends: tuple[Backend, ...]
     constants: Constants
-    usable: Mask  # health and circuit let a request through
-    held: Mask  # its queue was full a moment ago: asked only when nobody else can
-    in_flight: Floats  # requests: ours, and what the backend has beyond ours
-    prefill_tokens: Floats  # prompt tokens begun that have not brought a first token yet
-    decode_tokens: Floats  # tokens still expected from requests in flight
-    kv_tokens: Floats  # tokens of context that requests in flight hold
-    places: Floats  # requests that can be decoded together now: its limit, or fewer where it reports a queue behind fewer
-    report_age_s: Floats  # since the backend last said how it is; inf when it never did
-    price: Floats  # reward per backend-second, from `price`
-    arrival_rate: float  # requests a second, smoothed
+    columns: Columns
+    knowledge: Floats  # (B * KNOWN, T), see `knowledge_of`
+
+    @property
+    def now(self) -> float:
+        """The instant."""
+        return self.columns.now
 
     def without(self, names: frozenset[str]) -> "FleetView":
         """The same picture with some backends unusable, after they refused."""
         if not names:
             return self
-        refused = np.array([backend.name in names for backend in self.backends], dtype=np.bool_)
-        return replace(self, usable=self.usable & ~refused)
+        usable = [up and backend.name not in names for up, backend in zip(self.columns.usable, self.backends, strict=True)]
+        return replace(self, columns=self.columns._replace(usable=usable))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +254,6 @@ class Action:
         return self.backend is None
 
 
-class Digested(Protocol):
-    """What can be named by a hash of what it holds."""
-
-    def digest(self) -> str: ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
     """The chosen action and everything needed to judge the choice later. Nothing here has a default."""
@@ -229,23 +263,23 @@ class Decision:
     action: Action
     index: int  # of the action among the A candidates
     actions: tuple[Action, ...]  # (A,)
-    mask: Mask  # (A,) who could be chosen
-    probabilities: Floats  # (A,) of every candidate under the policy that chose; 0 where masked
+    mask: Flags  # (A,) who could be chosen
+    probabilities: Column  # (A,) of every candidate under the policy that chose; 0 where masked
     policy: str  # name and version of what chose
     encoder: int  # version of the encoding
-    seen: "Digested"  # the Observation
+    observation: "Observation"
     prompt_tokens: int  # prefill work that the choice puts on the backend
     expected_tokens: float  # answer tokens expected under the budget, over all choices
 
     @property
     def digest(self) -> str:
         """Names the Observation. Worked out when it is asked for: a Record needs it, an answer does not wait for it."""
-        return self.seen.digest()
+        return self.observation.digest()
 
     @property
     def propensity(self) -> float:
         """The probability with which this action was chosen."""
-        return float(self.probabilities[self.index])
+        return self.probabilities[self.index]
 
 
 class Ending(StrEnum):

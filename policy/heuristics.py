@@ -2,18 +2,24 @@
 
 A policy maps an Observation to the probability of each of its A actions, zero where the mask forbids. It holds no state and throws no
 dice: drawing is `decide`'s business, so every choice can be replayed and judged. Ties share their probability.
+
+Each reference is a rule that writes a score for every action into cells, -inf where it would not go; `share` turns scores into
+probabilities. What can be tuned about a rule is its parameters.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
+from .encode import LATENCY, LOAD, N_FEATURES, P_ON_TIME, PRICE, QUALITY, TOKENS, USD, WORK, Observation
+from .facts import Action
+from .numeric import Cells, Column, Flags, numeric
 
-from .encode import Observation
-from .facts import Action, Floats, Mask
-
-Policy = Callable[[Observation], Floats]
+Policy = Callable[[Observation], Column]
 """Observation -> probabilities (A,), summing to one over what the mask allows."""
+
+Score = Callable[[Column, Flags, float, Column, Cells], None]
+"""(features, mask, weight, parameters, scores (A,) to be written): see the rules below."""
 
 NAMES = ("static", "random", "least-loaded", "deadline-greedy", "weighted-score", "bid-price")
 
@@ -25,124 +31,187 @@ SHED_BELOW = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Of weighted-score: quality against latency against money, each scaled to [0, 1] over the candidates of one request."""
+class Rule:
+    """A reference policy: a way to score, and its parameters."""
 
-    quality: float = 0.6
-    latency: float = 0.3
-    money: float = 0.1
+    name: str
+    score: Score
+    parameters: Column = ()
+
+    def __call__(self, observation: Observation) -> Column:
+        """The probability of each action, (A,)."""
+        cells = [0.0] * len(observation.mask)
+        self.score(observation.features, observation.mask, observation.weight, self.parameters, cells)
+        share(cells)
+        return cells
 
 
-def by_name(name: str, actions: tuple[Action, ...]) -> Policy:
+def by_name(name: str, actions: tuple[Action, ...]) -> Rule:
     """The policy that a config names, e.g. `least-loaded` or `static:small@384`. Raises ValueError.
 
     `actions` are the (A,) candidates of the fleet it will decide for; only static needs them.
     """
     if name.startswith("static:"):
-        wanted = _index_of(name.removeprefix("static:"), actions)
-        return static(wanted, np.array([action.backend == actions[int(np.argmax(wanted))].backend for action in actions]))
-    if name not in _PLAIN:
-        raise ValueError(f"{name!r} is not a policy; there are static:BACKEND[@BUDGET], {', '.join(_PLAIN)}")
-    return _PLAIN[name]
+        index = _index_of(name.removeprefix("static:"), actions)
+        same = [i for i, action in enumerate(actions) if action.backend == actions[index].backend]
+        return Rule(name, static, (float(index), float(same[0]), float(same[-1])))
+    if name not in RULES:
+        raise ValueError(f"{name!r} is not a policy; there are static:BACKEND[@BUDGET], {', '.join(RULES)}")
+    return RULES[name]
 
 
-def static(wanted: Mask, same: Mask) -> Policy:
-    """Always one backend and budget, (A,) True there; else what the mask allows of the same backend; anything else only when that
-    one cannot answer."""
-
-    def policy(observation: Observation) -> Floats:
-        allowed = observation.mask[:-1]
-        return _share(next((here for here in (wanted[:-1] & allowed, same[:-1] & allowed) if here.any()), allowed))
-
-    return policy
-
-
-def random(observation: Observation) -> Floats:
-    """Every allowed action that asks somebody, alike."""
-    return _share(observation.mask[:-1])
-
-
-def least_loaded(observation: Observation) -> Floats:
-    """The backend with the smallest share of its places taken; of its budgets the one that cuts least."""
-    return _share(_most(observation["tokens"], _most(-observation["load"], observation.mask[:-1])))
-
-
-def deadline_greedy(observation: Observation) -> Floats:
-    """The best answer that is likely on time; when none is, the one most likely to be, or the soonest (SlackFit's rule)."""
-    asking, on_time, quality = observation.mask[:-1], observation["p_on_time"], observation["quality"]
-    fitting = asking & (on_time >= FITS)
-    if np.count_nonzero(fitting):
-        best = _most(quality, fitting)
-        return _share(best if np.count_nonzero(best) == 1 else _most(on_time, best))
-    return _share(_most(-observation["latency_s"], _most(on_time, asking)))
-
-
-def weighted_score(observation: Observation, weights: Weights = Weights()) -> Floats:
-    """Quality against latency against money, as in RouteBalance (arXiv 2606.17949)."""
-    asking = observation.mask[:-1]
-    score = (
-        weights.quality * _scaled(observation["quality"], asking)
-        - weights.latency * _scaled(observation["latency_s"], asking)
-        - weights.money * _scaled(observation["usd"], asking)
-    )
-    return _share(_most(score, asking))
-
-
-def bid_price(observation: Observation) -> Floats:
-    """What an action is worth on time, less the price of the backend's time that it takes; Shed when nothing is worth its price."""
-    asking = observation.mask[:-1]
-    value = observation.weight * observation["quality"] * observation["p_on_time"]
-    score = value - observation["price"] * observation["work_s"]
-    return _share(_most(score, asking & (score >= SHED_BELOW * observation.weight)))
-
-
-_PLAIN: dict[str, Policy] = {
-    "random": random,
-    "least-loaded": least_loaded,
-    "deadline-greedy": deadline_greedy,
-    "weighted-score": weighted_score,
-    "bid-price": bid_price,
-}
-
-
-def _index_of(text: str, actions: tuple[Action, ...]) -> Mask:
+def _index_of(text: str, actions: tuple[Action, ...]) -> int:
+    """Of the action that a static route names; of the first budget listed where it names none."""
     backend, _, budget = text.partition("@")
-    wanted = np.array([a.backend == backend and (not budget or a.budget.name == budget) for a in actions])
-    if not wanted.any():
-        raise ValueError(f"static:{text}: there is no such backend and budget")
-    if not budget:  # the first budget listed
-        wanted[np.argmax(wanted) + 1 :] = False
-    return wanted
+    for i, action in enumerate(actions):
+        if action.backend == backend and (not budget or action.budget.name == budget):
+            return i
+    raise ValueError(f"static:{text}: there is no such backend and budget")
 
 
-def _most(values: Floats, among: Mask) -> Mask:
-    """Those of `among` (A - 1,) with the largest of `values` (A - 1,)."""
-    most: Mask = (values == np.maximum.reduce(values, initial=-np.inf, where=among)) & among
-    return most
+@numeric
+def static(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
+    """Always one action; else what the mask allows of the same backend; anything else only when that one cannot answer.
+
+    Parameters: the action, the first and the last one of its backend.
+    """
+    for a in range(len(scores) - 1):
+        here = 2.0 if a == parameters[0] else (1.0 if parameters[1] <= a <= parameters[2] else 0.0)
+        scores[a] = here if mask[a] else -math.inf
 
 
-def _scaled(values: Floats, among: Mask) -> Floats:
-    inside = values[among]
-    span = np.ptp(inside) if inside.size else 0.0
-    scaled: Floats = (values - inside.min()) / span if span else np.zeros_like(values)
-    return scaled
+@numeric
+def random(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
+    """Every allowed action that asks somebody, alike."""
+    for a in range(len(scores) - 1):
+        scores[a] = 0.0 if mask[a] else -math.inf
 
 
-def _share(chosen: Mask) -> Floats:
-    """Probabilities (A,), alike over the chosen (A - 1,) actions that ask somebody; all on Shed when none is chosen."""
-    probabilities = np.zeros(len(chosen) + 1)
-    n = np.count_nonzero(chosen)
-    if n:
-        probabilities[:-1][chosen] = 1.0 / n
-    else:
-        probabilities[-1] = 1.0
-    return probabilities
+@numeric
+def least_loaded(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
+    """The backend with the smallest share of its places taken; of its budgets the one that cuts least."""
+    for a in range(len(scores) - 1):
+        scores[a] = -x[a * N_FEATURES + LOAD] if mask[a] else -math.inf
+    among_best(x, TOKENS, scores)
 
 
-def explored(probabilities: Floats, observation: Observation, explore: float) -> Floats:
+@numeric
+def deadline_greedy(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
+    """The best answer that is likely on time; when none is, the one most likely to be, or the soonest (SlackFit's rule).
+
+    Parameters: how likely it must be.
+    """
+    fits = False
+    for a in range(len(scores) - 1):
+        fit = mask[a] and x[a * N_FEATURES + P_ON_TIME] >= parameters[0]
+        scores[a] = x[a * N_FEATURES + QUALITY] if fit else -math.inf
+        fits = fits or fit
+    if fits:
+        among_best(x, P_ON_TIME, scores)
+        return
+    for a in range(len(scores) - 1):
+        scores[a] = x[a * N_FEATURES + P_ON_TIME] if mask[a] else -math.inf
+    among_best(x, LATENCY, scores)
+    for a in range(len(scores) - 1):  # the soonest, not the latest
+        scores[a] = -scores[a] if scores[a] > -math.inf else scores[a]
+
+
+@numeric
+def weighted_score(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
+    """Quality against latency against money, each scaled to [0, 1] over the candidates, as in RouteBalance (arXiv 2606.17949).
+
+    Parameters: the three weights.
+    """
+    for a in range(len(scores) - 1):
+        scores[a] = 0.0 if mask[a] else -math.inf
+    add_scaled(x, mask, QUALITY, parameters[0], scores)
+    add_scaled(x, mask, LATENCY, -parameters[1], scores)
+    add_scaled(x, mask, USD, -parameters[2], scores)
+
+
+@numeric
+def bid_price(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
+    """What an action is worth on time, less the price of the backend's time that it takes; Shed when nothing is worth its price.
+
+    Parameters: the least score, and what prices are multiplied by.
+    """
+    for a in range(len(scores) - 1):
+        i = a * N_FEATURES
+        score = weight * x[i + QUALITY] * x[i + P_ON_TIME] - parameters[1] * x[i + PRICE] * x[i + WORK]
+        scores[a] = score if mask[a] and score >= parameters[0] * weight else -math.inf
+
+
+RULES: dict[str, Rule] = {
+    "random": Rule("random", random),
+    "least-loaded": Rule("least-loaded", least_loaded),
+    "deadline-greedy": Rule("deadline-greedy", deadline_greedy, (FITS,)),
+    "weighted-score": Rule("weighted-score", weighted_score, (0.6, 0.3, 0.1)),
+    "bid-price": Rule("bid-price", bid_price, (SHED_BELOW, 1.0)),
+}
+"""With the parameters that they have untuned."""
+
+
+@numeric
+def among_best(x: Column, feature: int, scores: Cells) -> None:
+    """Of the actions with the best score, score a feature instead; the others are out."""
+    best = highest(scores)
+    for a in range(len(scores) - 1):
+        scores[a] = x[a * N_FEATURES + feature] if scores[a] == best and best > -math.inf else -math.inf
+
+
+@numeric
+def add_scaled(x: Column, mask: Flags, feature: int, by: float, scores: Cells) -> None:
+    """Add a feature, scaled to [0, 1] over what the mask allows; nothing where it is the same everywhere."""
+    low, high = math.inf, -math.inf
+    for a in range(len(scores) - 1):
+        if mask[a]:
+            low, high = min(low, x[a * N_FEATURES + feature]), max(high, x[a * N_FEATURES + feature])
+    if high > low:
+        for a in range(len(scores) - 1):
+            scores[a] += by * (x[a * N_FEATURES + feature] - low) / (high - low)
+
+
+@numeric
+def highest(scores: Column) -> float:
+    """The best score of an action that asks somebody; -inf when there is none."""
+    best = -math.inf
+    for a in range(len(scores) - 1):
+        best = max(best, scores[a])
+    return best
+
+
+@numeric
+def share(scores: Cells) -> None:
+    """Turn scores into probabilities (A,): alike over the best actions that ask somebody; all on Shed when there is none."""
+    best, n = highest(scores), 0
+    for a in range(len(scores) - 1):
+        n += scores[a] == best
+    if best == -math.inf:
+        n = 0
+    for a in range(len(scores) - 1):
+        scores[a] = 1.0 / n if n > 0 and scores[a] == best else 0.0
+    scores[len(scores) - 1] = 0.0 if n > 0 else 1.0
+
+
+@numeric
+def explore_into(probabilities: Cells, x: Column, mask: Flags, explore: float) -> None:
+    """Mix a policy's probabilities with even ones over the actions that are likely on time; nothing changes when none is."""
+    n = 0
+    for a in range(len(probabilities) - 1):
+        n += mask[a] and x[a * N_FEATURES + P_ON_TIME] >= FITS
+    if n == 0:
+        return
+    for a in range(len(probabilities)):
+        probabilities[a] *= 1.0 - explore
+    for a in range(len(probabilities) - 1):
+        if mask[a] and x[a * N_FEATURES + P_ON_TIME] >= FITS:
+            probabilities[a] += explore / n
+
+
+def explored(probabilities: Column, observation: Observation, explore: float) -> Column:
     """(1 - explore) of a policy and `explore` uniform over the actions that are likely on time; unchanged when none is."""
     if not explore:
         return probabilities
-    worth = observation.mask[:-1] & (observation["p_on_time"] >= FITS)
-    mixed: Floats = (1.0 - explore) * probabilities + explore * _share(worth)
-    return mixed if worth.any() else probabilities
+    mixed = list(probabilities)
+    explore_into(mixed, observation.features, observation.mask, explore)
+    return mixed

@@ -13,6 +13,7 @@ second follow it. At low demand every price is zero and only quality counts.
 import numpy as np
 
 from .facts import Floats
+from .numeric import numeric
 
 HEADROOM = 1.3
 """Demand is priced as if it were this much higher than it was: a queue built now is paid for later."""
@@ -21,35 +22,44 @@ SMOOTH = 0.02
 """Requests choose by a softmax of this temperature (in quality) rather than all alike, so that a small change of price moves a few."""
 
 
-def prices(before: Floats, value: Floats, work: Floats, rate: float, *, steps: int = 32) -> Floats:
-    """Prices (B,) for requests like those of `value` and `work`, (C, B, K) each, arriving at `rate` a second.
+@numeric
+def prices(before: Floats, value: Floats, work: Floats, rate: float, steps: int = 32) -> Floats:
+    """Prices (B,) for requests like those of `value` and `work`, (C, A - 1) each and backend-major, arriving at `rate` a second.
 
     `before` are the last prices (B,), a good place to start from. Returns reward per backend-second.
     """
-    if not len(value):
+    if len(value) == 0:
         return before
     p, kept = before.copy(), np.zeros_like(before)
-    top = dearest(value, work)
+    top = dearest(value, work, len(before))
     for step in range(steps):
-        p = np.clip(p - 0.5 / (2 + step) * top * (1.0 - asked_for(p, value, work, rate * HEADROOM)), 0.0, top)
+        over = 1.0 - asked_for(p, value, work, rate * HEADROOM)
+        p = np.minimum(np.maximum(p - 0.5 / (2 + step) * top * over, 0.0), top)
         if step >= steps // 2:  # the mean of the later steps settles where single ones swing (Polyak)
             kept += p
     result: Floats = kept / (steps - steps // 2)
     return result
 
 
+@numeric
 def asked_for(p: Floats, value: Floats, work: Floats, rate: float) -> Floats:
     """Seconds a second that each backend would be asked for at prices `p`, (B,), bounded to [0, 2] so that steps stay small."""
-    score = (value - p[:, None] * work).reshape(len(value), -1) / SMOOTH  # (C, B * K), in temperatures
-    best = np.maximum(score.max(axis=1, keepdims=True), 0.0)
-    chance = np.exp(score - best)
-    chance /= chance.sum(axis=1, keepdims=True) + np.exp(-best)  # the last term is not asking anybody, worth nothing
-    asked = (chance.reshape(work.shape) * work).sum(axis=(0, 2)) * rate / len(value)
+    chance = np.exp(np.minimum((value - np.repeat(p, work.shape[1] // len(p)) * work) / SMOOTH, _MOST))
+    chance = chance / (chance.sum(axis=1) + 1.0).reshape((-1, 1))  # the 1 is not asking anybody, worth nothing
+    asked = (chance * work).sum(axis=0).reshape((len(p), -1)).sum(axis=1) * rate / len(value)
     bounded: Floats = np.minimum(asked, 2.0)
     return bounded
 
 
-def dearest(value: Floats, work: Floats) -> Floats:
+@numeric
+def dearest(value: Floats, work: Floats, n_backends: int) -> Floats:
     """The most that a second of each backend can be worth to anybody, (B,)."""
-    most: Floats = (value / np.maximum(work, 1e-9)).max(axis=(0, 2))
+    worth = value / np.maximum(work, 1e-9)
+    most = np.zeros(n_backends)
+    for b in range(n_backends):
+        most[b] = worth[:, b * (work.shape[1] // n_backends) : (b + 1) * (work.shape[1] // n_backends)].max()
     return most
+
+
+_MOST = 600.0
+"""Of an exponent: a float64 holds its exponential, and the sum of many."""

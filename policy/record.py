@@ -5,38 +5,17 @@ CONVERTERS; a converter that has been released is never edited (after mitmproxy'
 with a word to update. No line holds a prompt, an answer, a key or an address.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import orjson
 
-from .facts import (
-    SLO,
-    Action,
-    Ask,
-    Budget,
-    Decision,
-    Ending,
-    FleetView,
-    Length,
-    Outcome,
-)
+from .encode import Caps, Seen, asked_of
+from .facts import SLO, Action, Ask, Budget, Columns, Constants, Decision, Ending, FleetView, Length, Outcome
 
-SCHEMA = 1
-
-_VIEW_ARRAYS = (
-    "usable",
-    "held",
-    "in_flight",
-    "prefill_tokens",
-    "decode_tokens",
-    "kv_tokens",
-    "places",
-    "report_age_s",
-    "price",
-)
+SCHEMA = 2
 
 
 class BadRecord(ValueError):
@@ -61,7 +40,7 @@ class Record:
 class Line:
     """A Record as it is read back: facts as plain mappings and lists, in today's schema.
 
-    The view names its backends and profiles; whoever encodes again joins them with `profiles`.
+    `encode.observe(seen)` gives the Observation again, to the bit: its digest stands in the decision.
     """
 
     request_id: str
@@ -70,6 +49,7 @@ class Line:
     source: str
     ask: Ask
     view: Mapping[str, Any]
+    seen: Seen | None  # what was encoded; None in lines of schema 1, which did not hold all of it
     decision: Mapping[str, Any]
     outcome: Outcome
 
@@ -84,10 +64,11 @@ def to_bytes(record: Record) -> bytes:
         "source": record.source,
         "ask": _ask(record.ask),
         "view": _view(record.view),
+        "seen": _seen(record.decision.observation.seen),
         "decision": _decision(record.decision),
         "outcome": _plain(record.outcome),
     }
-    return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def from_bytes(line: bytes) -> Line:
@@ -102,6 +83,7 @@ def from_bytes(line: bytes) -> Line:
             source=raw["source"],
             ask=_read_ask(raw["ask"]),
             view=raw["view"],
+            seen=_read_seen(raw),
             decision=raw["decision"],
             outcome=Outcome(**{**raw["outcome"], "ending": Ending(raw["outcome"]["ending"])}),
         )
@@ -109,7 +91,12 @@ def from_bytes(line: bytes) -> Line:
         raise BadRecord(f"{type(error).__name__}: {error}") from error
 
 
-CONVERTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+def convert_1_2(raw: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 holds everything that was encoded. Lines of schema 1 do not, and cannot be encoded again."""
+    return {**raw, "seen": None}
+
+
+CONVERTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: convert_1_2}
 """schema n -> the function that makes it n + 1."""
 
 
@@ -155,29 +142,40 @@ def _read_ask(raw: dict[str, Any]) -> Ask:
 
 
 def _view(view: FleetView) -> dict[str, Any]:
-    arrays = {name: _finite(getattr(view, name)) for name in _VIEW_ARRAYS}
+    """The Fleet's numbers. JSON has no infinity: an age or a limit that is infinite is written as null."""
     return {
-        "now": view.now,
         "backends": [b.name for b in view.backends],
         "models": [b.model for b in view.backends],
         "profiles": [b.profile.name for b in view.backends],
-        "max_running": view.constants.max_running,
-        "kv_capacity": view.constants.kv_capacity,
-        "arrival_rate": view.arrival_rate,
-        **arrays,
+        **view.constants._asdict(),
+        **view.columns._asdict(),
     }
 
 
-def _finite(values: Any) -> Any:
-    """JSON has no infinity: an age that is infinite is written as null."""
-    if values.dtype == np.bool_ or np.isfinite(values).all():
-        return values
-    return [value if np.isfinite(value) else None for value in values.tolist()]
+def _seen(seen: Seen) -> dict[str, Any]:
+    """What an Observation is made of beyond ask and view."""
+    return {"caps": seen.caps.tokens, "told": seen.caps.told, "worth": seen.worth, "able": seen.able, "cached": seen.cached}
+
+
+def _read_seen(raw: Mapping[str, Any]) -> Seen | None:
+    """The numbers that were encoded, exactly; None where the line's schema did not hold them all."""
+    if raw["seen"] is None:
+        return None
+    seen, view = raw["seen"], raw["view"]
+    caps = Caps(_numbers(seen["caps"]), tuple(seen["told"]))
+    columns = Columns(**{name: _numbers(view[name]) for name in Columns._fields})
+    constants = Constants(**{name: view[name] for name in Constants._fields})
+    return Seen(asked_of(_read_ask(raw["ask"])), caps, columns, constants, seen["worth"], seen["able"], seen["cached"])
+
+
+def _numbers(values: Any) -> Any:
+    """null is infinity again."""
+    return [math.inf if value is None else value for value in values] if isinstance(values, list) else values
 
 
 def _decision(decision: Decision) -> dict[str, Any]:
     plain = _plain(decision)
-    del plain["seen"]
+    del plain["observation"]
     plain["digest"] = decision.digest
     plain["action"] = _action(decision.action)
     plain["actions"] = [_action(action) for action in decision.actions]

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from bestserve.policy.facts import Floats
+from bestserve.policy.books import Open
 
 MOST_BACKENDS = 256
 _COLUMNS = 5
@@ -24,22 +24,22 @@ class Board:
         self._memory = mmap.mmap(-1, n_workers * MOST_BACKENDS * _COLUMNS * 8)
         self._rows = np.frombuffer(self._memory, dtype=np.float64).reshape(n_workers, MOST_BACKENDS, _COLUMNS)
 
-    def write(self, row: int, names: tuple[str, ...], books: Floats) -> None:
-        """Publish this process's open work: `books` is (4, B), a column for each name; no others know of those beyond MOST_BACKENDS."""
-        here, names, books = self._rows[row], names[:MOST_BACKENDS], books[:, :MOST_BACKENDS]
+    def write(self, row: int, names: tuple[str, ...], books: Open) -> None:
+        """Publish this process's open work, a place for each name; no others know of those beyond MOST_BACKENDS."""
+        here, names = self._rows[row], names[:MOST_BACKENDS]
         here[: len(names), 0] = [_hash(name) for name in names]
-        here[: len(names), 1:] = books.T
+        here[: len(names), 1:] = np.array(books).T[: len(names)]
         here[len(names) :, 0] = 0
 
-    def others(self, row: int, names: tuple[str, ...]) -> Floats:
-        """The open work of all other processes, (4, B)."""
+    def others(self, row: int, names: tuple[str, ...]) -> Open:
+        """The open work of all other processes."""
         total = np.zeros((_COLUMNS - 1, len(names)))
         columns = {_hash(name): i for i, name in enumerate(names)}
         for other in np.delete(self._rows, row, axis=0):
             for entry in other[other[:, 0] != 0]:
                 if entry[0] in columns:
                     total[:, columns[entry[0]]] += entry[1:]
-        return total
+        return Open(*total.tolist())
 
     def clear(self, row: int) -> None:
         """Forget the work of a process that has died."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from bestserve.policy import heuristics, task
 from bestserve.policy.decide import Chooser, actions_of, decide
-from bestserve.policy.encode import FEATURES, Observation
+from bestserve.policy.encode import Observation
 from bestserve.policy.facts import SLO, TASKS, Ask, Budget, Decision, FleetView, Outcome
 from bestserve.policy.fleet import CircuitRules, Fleet, Ticket
 from bestserve.policy.price import prices
@@ -84,8 +84,8 @@ class Serving:
         actions = actions_of(self.fleet.backends, config.budgets)
         policy = config.policy
         self.chooser = Chooser(policy.fallback, heuristics.by_name(policy.fallback, actions), actions, config.budgets, policy.explore)
-        self.fallback = Chooser("deadline-greedy", heuristics.deadline_greedy, actions, config.budgets)
-        self.passing = Chooser("least-loaded", heuristics.least_loaded, actions_of(self.fleet.backends, _PLAIN), _PLAIN)
+        self.fallback = Chooser("deadline-greedy", heuristics.RULES["deadline-greedy"], actions, config.budgets)
+        self.passing = Chooser("least-loaded", heuristics.RULES["least-loaded"], actions_of(self.fleet.backends, _PLAIN), _PLAIN)
         if config.keys != self.config.keys:  # a reload that changes no key gives nobody a new quota
             self.keys = Keys(config.keys)
         self._slos.clear()
@@ -165,7 +165,7 @@ class Serving:
             log.exception("the policy %s failed; the fallback decides", self.chooser.name)
             self.metrics.fell_back()
             decision, observation = self._decided(ask, view, self.fallback)
-        self.fleet.note(observation.features[_QUALITY], observation.features[_WORK], ask.weight)
+        self.fleet.note(observation["quality"], observation["work_s"], ask.weight)
         return decision, observation
 
     def _decided(self, ask: Ask, view: FleetView, chooser: Chooser) -> tuple[Decision, Observation]:
@@ -210,10 +210,10 @@ class Serving:
         """Let prices follow demand."""
         fleet = self.fleet
         if fleet.recent:
-            quality, work, weight = zip(*fleet.recent, strict=True)
-            value = np.stack(quality) * np.array(weight)[:, None, None]
+            quality, work, weight = map(np.array, zip(*fleet.recent, strict=True))
             now = self.clock()
-            fleet.set_prices(prices(fleet.view(now).price, value, np.stack(work), fleet.arrival_rate(now)))
+            before = np.array(fleet.view(now).columns.price)
+            fleet.set_prices(prices(before, quality * weight[:, None], work, fleet.arrival_rate(now)))
 
     # --- what is asked about us ---
 
@@ -231,7 +231,7 @@ class Serving:
     def describe(self) -> list[dict[str, Any]]:
         """How each backend looks from here, for people."""
         now = self.clock()
-        view = self.fleet.view(now)
+        view = self.fleet.view(now).columns
         return [
             {
                 "name": backend.name,
@@ -239,27 +239,24 @@ class Serving:
                 "profile": backend.profile.name,
                 "up": self.fleet.is_up(backend.name, now),
                 "circuit": str(self.fleet.circuit(backend.name, now)),
-                "in_flight": float(view.in_flight[i]),
-                "decode_tokens": float(view.decode_tokens[i]),
-                "price": float(view.price[i]),
-                "report_age_s": None if math.isinf(view.report_age_s[i]) else round(float(view.report_age_s[i]), 3),
+                "in_flight": view.in_flight[i],
+                "decode_tokens": view.decode_tokens[i],
+                "price": view.price[i],
+                "report_age_s": None if math.isinf(view.report_age_s[i]) else round(view.report_age_s[i], 3),
             }
-            for i, backend in enumerate(view.backends)
+            for i, backend in enumerate(self.fleet.backends)
         ]
 
     def exposition(self) -> bytes:
         """The metrics' text, with the gauges as of now."""
         now, in_flight = self.clock(), self.fleet.in_flight()
-        view = self.fleet.view(now)
-        for i, backend in enumerate(view.backends):
+        view = self.fleet.view(now).columns
+        for i, backend in enumerate(self.fleet.backends):
             self.metrics.gauge("bestserve_inflight", in_flight[backend.name], backend.name)
-            self.metrics.gauge("bestserve_price", float(view.price[i]), backend.name)
+            self.metrics.gauge("bestserve_price", view.price[i], backend.name)
             self.metrics.gauge("bestserve_backend_up", float(self.fleet.is_up(backend.name, now)), backend.name)
-            self.metrics.gauge("bestserve_backend_load_age_seconds", float(view.report_age_s[i]), backend.name)
+            self.metrics.gauge("bestserve_backend_load_age_seconds", view.report_age_s[i], backend.name)
         return self.metrics.exposition()
-
-
-_QUALITY, _WORK = FEATURES.index("quality"), FEATURES.index("work_s")
 
 
 def timeouts_of(config: Config) -> Timeouts:

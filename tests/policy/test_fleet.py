@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bestserve.policy.books import Open
+from bestserve.policy.circuit import HOLD_S, CircuitRules, CircuitState
 from bestserve.policy.decide import decide
 from bestserve.policy.facts import Ending, Load
-from bestserve.policy.fleet import HOLD_S, CircuitRules, CircuitState, Fleet
+from bestserve.policy.fleet import Fleet
 from tests.policy.facts_by_hand import LADDER, LARGE, SMALL, ask, backend, chooser, decision, outcome
 
 
@@ -16,11 +18,11 @@ def test_what_begins_is_counted_and_what_ends_is_not():
     fleet = Fleet(LADDER)
     ticket = fleet.begin(decision(fleet, "small"), 0.0)
     assert fleet.in_flight() == {"small": 1, "medium": 0, "large": 0}
-    assert fleet.view(0.0).prefill_tokens.tolist() == [300.0, 0.0, 0.0]
+    assert fleet.view(0.0).columns.prefill_tokens == [300.0, 0.0, 0.0]
 
     fleet.end(ticket, outcome(), 1.0)
 
-    assert fleet.books().tolist() == np.zeros((4, 3)).tolist()
+    assert fleet.books() == Open.of(3)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(1, 500), max_size=6)), max_size=20), st.randoms())
@@ -61,9 +63,9 @@ def test_the_first_tokens_say_that_the_prompt_was_read():
     fleet.progress(ticket, 10)
 
     view = fleet.view(0.0)
-    assert view.prefill_tokens[0] == 0.0
-    assert view.decode_tokens[0] == pytest.approx(made.expected_tokens - 10)
-    assert view.kv_tokens[0] == 310.0
+    assert view.columns.prefill_tokens[0] == 0.0
+    assert view.columns.decode_tokens[0] == pytest.approx(made.expected_tokens - 10)
+    assert view.columns.kv_tokens[0] == 310.0
 
 
 def test_what_others_send_is_known_from_the_report_and_fades():
@@ -73,10 +75,10 @@ def test_what_others_send_is_known_from_the_report_and_fades():
 
     fleet.observe("small", Load(running=5, waiting=2, used_tokens=5000), 0.0)
 
-    assert fleet.view(0.0).in_flight[0] == pytest.approx(7.0)
-    assert 1.0 < fleet.view(10.0).in_flight[0] < 7.0
-    assert fleet.view(1000.0).in_flight[0] == pytest.approx(1.0)
-    assert fleet.view(3.0).report_age_s[0] == pytest.approx(3.0)
+    assert fleet.view(0.0).columns.in_flight[0] == pytest.approx(7.0)
+    assert 1.0 < fleet.view(10.0).columns.in_flight[0] < 7.0
+    assert fleet.view(1000.0).columns.in_flight[0] == pytest.approx(1.0)
+    assert fleet.view(3.0).columns.report_age_s[0] == pytest.approx(3.0)
     fleet.end(ticket, outcome(), 1.0)
 
 
@@ -88,7 +90,7 @@ def test_a_report_that_is_behind_us_takes_nothing_from_our_count():
 
     fleet.observe("small", Load(running=0, waiting=0, used_tokens=0), 0.1)
 
-    assert fleet.view(0.1).in_flight[0] == 3.0
+    assert fleet.view(0.1).columns.in_flight[0] == 3.0
 
 
 def test_a_backend_knows_its_own_limits_better_than_its_profile():
@@ -97,13 +99,13 @@ def test_a_backend_knows_its_own_limits_better_than_its_profile():
 
     fleet.observe("small", Load(running=0, waiting=0, used_tokens=0, max_running=4, kv_tokens=1000), 0.0)
 
-    assert fleet.view(0.0).constants.max_running.tolist() == [4.0, 64.0, 64.0]
+    assert fleet.view(0.0).constants.max_running == [4.0, 64.0, 64.0]
     assert fleet.view(0.0).constants.kv_capacity[0] == 1000.0
 
 
 def test_an_age_is_infinite_before_the_first_report():
     """Nobody pretends to know a load that was never reported."""
-    assert np.isinf(Fleet(LADDER).view(5.0).report_age_s).all()
+    assert np.isinf(Fleet(LADDER).view(5.0).columns.report_age_s).all()
 
 
 class TestCircuit:
@@ -120,11 +122,11 @@ class TestCircuit:
         """One failure is forgiven, two are not."""
         fleet = self.fleet()
         self.fail(fleet, 0.0)
-        assert fleet.view(0.0).usable[0]
+        assert fleet.view(0.0).columns.usable[0]
 
         self.fail(fleet, 1.0)
 
-        assert not fleet.view(1.0).usable[0]
+        assert not fleet.view(1.0).columns.usable[0]
         assert fleet.circuit("small", 1.0) is CircuitState.OPEN
 
     def test_a_success_between_two_failures_forgives_the_first(self):
@@ -142,11 +144,11 @@ class TestCircuit:
         self.fail(fleet, 0.0)
         self.fail(fleet, 0.0)
         assert fleet.circuit("small", 5.0) is CircuitState.HALF_OPEN
-        assert fleet.view(5.0).usable[0]
+        assert fleet.view(5.0).columns.usable[0]
 
         trial = fleet.begin(decision(fleet, "small", 5.0), 5.0)
 
-        assert not fleet.view(5.1).usable[0]
+        assert not fleet.view(5.1).columns.usable[0]
         fleet.end(trial, outcome(), 5.2)
         assert fleet.circuit("small", 5.2) is CircuitState.CLOSED
 
@@ -169,7 +171,7 @@ class TestCircuit:
 
         fleet.end(trial, outcome(Ending.ABANDONED), 5.5)
 
-        assert fleet.view(5.6).usable[0]
+        assert fleet.view(5.6).columns.usable[0]
 
     def test_a_full_queue_is_no_failure(self):
         """It holds the backend back for a moment and leaves the circuit closed."""
@@ -179,8 +181,8 @@ class TestCircuit:
             fleet.end(ticket, outcome(Ending.REFUSED, reason="queue_full"), 0.0)
 
         assert fleet.circuit("small", 0.0) is CircuitState.CLOSED
-        assert fleet.view(0.0).held[0]
-        assert not fleet.view(HOLD_S + 0.01).held[0]
+        assert fleet.view(0.0).columns.held[0]
+        assert not fleet.view(HOLD_S + 0.01).columns.held[0]
 
     def test_what_probes_opened_a_probe_closes(self):
         """A backend that starts after the proxy is used as soon as it is ready."""
@@ -223,11 +225,11 @@ def test_a_backend_at_its_operators_limit_is_not_asked():
     """max_in_flight takes a backend out of the mask until one of its requests ends."""
     fleet = Fleet((backend("small", most=1), LARGE))
     ticket = fleet.begin(decision(fleet, "small"), 0.0)
-    assert fleet.view(0.0).usable.tolist() == [False, True]
+    assert fleet.view(0.0).columns.usable == [False, True]
 
     fleet.end(ticket, outcome(), 1.0)
 
-    assert fleet.view(1.0).usable.tolist() == [True, True]
+    assert fleet.view(1.0).columns.usable == [True, True]
 
 
 def test_a_removed_backend_keeps_its_open_attempts_until_they_end():
@@ -258,9 +260,9 @@ def test_a_backend_keeps_its_circuit_when_another_is_added():
 def test_the_work_of_sibling_processes_counts_as_ours():
     """What another worker has begun is load here too."""
     fleet = Fleet(LADDER)
-    fleet.siblings(np.array([[2.0, 0, 0], [100.0, 0, 0], [50.0, 0, 0], [100.0, 0, 0]]))
+    fleet.siblings(Open([2.0, 0, 0], [100.0, 0, 0], [50.0, 0, 0], [100.0, 0, 0]))
 
-    assert fleet.view(0.0).in_flight.tolist() == [2.0, 0.0, 0.0]
+    assert fleet.view(0.0).columns.in_flight == [2.0, 0.0, 0.0]
     assert fleet.in_flight()["small"] == 0
 
 
@@ -281,7 +283,7 @@ def test_a_view_is_a_picture_and_not_a_window():
 
     fleet.begin(decision(fleet, "small"), 0.0)
 
-    assert before.in_flight.tolist() == [0.0, 0.0, 0.0]
+    assert before.columns.in_flight == [0.0, 0.0, 0.0]
 
 
 def test_a_shed_decision_cannot_be_begun():

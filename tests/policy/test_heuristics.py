@@ -51,10 +51,10 @@ class TestEveryPolicy:
 
         decision, _ = decide(asked, fleet.view(0.0), chooser(name, explore=explore), draw=0.999, id="x")
 
-        assert decision.probabilities.shape == decision.mask.shape == (13,)
-        assert decision.probabilities.sum() == pytest.approx(1.0)
-        assert (decision.probabilities >= 0).all()
-        assert (decision.probabilities[~decision.mask] == 0).all()
+        assert len(decision.probabilities) == len(decision.mask) == 13
+        assert sum(decision.probabilities) == pytest.approx(1.0)
+        assert min(decision.probabilities) >= 0
+        assert all(can or not p for can, p in zip(decision.mask, decision.probabilities, strict=True))
         assert decision.propensity > 0
 
     def test_the_same_draw_gives_the_same_choice(self, name):
@@ -92,7 +92,7 @@ def test_static_without_a_budget_takes_the_first_one():
 def test_random_is_even_over_what_is_allowed():
     """Each of the nine actions of the pinned backends has a ninth."""
     made, _ = decide(ask(allowed=frozenset({"small", "large"})), view(), chooser("random"), draw=0.0, id="x")
-    assert set(made.probabilities[made.probabilities > 0].round(6)) == {0.125}
+    assert {round(p, 6) for p in made.probabilities if p} == {0.125}
 
 
 def test_least_loaded_takes_the_emptiest_and_cuts_nobody():
@@ -149,11 +149,11 @@ def test_exploration_is_even_over_what_is_likely_on_time_and_nothing_else():
     greedy = by_name("deadline-greedy", actions_of(LADDER, BUDGETS))(observation)
 
     mixed = explored(greedy, observation, 0.1)
-    assert mixed.sum() == pytest.approx(1.0)
-    assert (mixed[8:12] == 0).all()
+    assert sum(mixed) == pytest.approx(1.0)
+    assert set(mixed[8:12]) == {0}
 
     late = encode(ask(slo=SLO(ttft_s=1e-6)), seen, BUDGETS)
-    assert (explored(greedy, late, 0.1) == greedy).all()
+    assert explored(greedy, late, 0.1) == greedy
 
 
 def test_an_unknown_policy_is_refused_with_the_list():

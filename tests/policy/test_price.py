@@ -5,7 +5,7 @@ import pytest
 from scipy import optimize
 
 from bestserve.policy import task
-from bestserve.policy.encode import FEATURES, encode
+from bestserve.policy.encode import encode
 from bestserve.policy.facts import TASKS
 from bestserve.policy.fleet import Fleet
 from bestserve.policy.price import HEADROOM, asked_for, prices
@@ -13,11 +13,11 @@ from tests.policy.facts_by_hand import BUDGETS, LADDER, ask
 
 
 def demand(n: int = 48) -> tuple[np.ndarray, np.ndarray]:
-    """(value, work) of `n` varied requests on the idle ladder, (C, B, K) each."""
+    """(value, work) of `n` varied requests on the idle ladder, (C, A - 1) each."""
     dice, seen = np.random.default_rng(0), Fleet(LADDER).view(0.0)
     asks = [ask(prompt_tokens=int(dice.lognormal(6.5, 0.8)), task=task.prior(TASKS[dice.integers(10)])) for _ in range(n)]
-    features = np.stack([encode(a, seen, BUDGETS).features for a in asks], axis=1)
-    return features[FEATURES.index("quality")], features[FEATURES.index("work_s")]
+    seen_by_each = [encode(a, seen, BUDGETS) for a in asks]
+    return np.array([o["quality"] for o in seen_by_each]), np.array([o["work_s"] for o in seen_by_each])
 
 
 def settled(rate: float) -> np.ndarray:
@@ -58,12 +58,12 @@ def test_the_price_of_everything_is_the_linear_programs_dual():
     seconds = np.zeros((3, n * per_ask))
     for b in range(3):
         here = np.zeros_like(work)
-        here[:, b] = work[:, b]
+        here[:, b * 4 : b * 4 + 4] = work[:, b * 4 : b * 4 + 4]
         seconds[b] = here.reshape(-1) * rate / n
     best = optimize.linprog(-value.reshape(-1) * rate / n, A_ub=np.vstack((one_each, seconds)), b_ub=np.ones(n + 3))
 
     p = settled(60.0)
-    dual = p.sum() + rate * np.maximum((value - p[:, None] * work).reshape(n, -1).max(axis=1), 0).mean()
+    dual = p.sum() + rate * np.maximum((value - np.repeat(p, 4) * work).max(axis=1), 0).mean()
 
     assert dual == pytest.approx(-best.fun, rel=0.02)
 
@@ -71,4 +71,4 @@ def test_the_price_of_everything_is_the_linear_programs_dual():
 def test_no_demand_changes_no_price():
     """Before the first request there is nothing to learn from."""
     before = np.array([1.0, 2.0, 3.0])
-    assert (prices(before, np.zeros((0, 3, 4)), np.zeros((0, 3, 4)), 5.0) == before).all()
+    assert (prices(before, np.zeros((0, 12)), np.zeros((0, 12)), 5.0) == before).all()

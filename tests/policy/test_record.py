@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from bestserve.policy.decide import decide
+from bestserve.policy.encode import observe
 from bestserve.policy.fleet import Fleet
 from bestserve.policy.record import SCHEMA, BadRecord, Record, from_bytes, to_bytes
 from tests.policy.facts_by_hand import LADDER, ask, chooser, outcome
@@ -67,3 +68,15 @@ def test_a_line_that_is_no_record_says_why(line, why):
     """Never another error than BadRecord."""
     with pytest.raises(BadRecord, match=why):
         from_bytes(line)
+
+
+def test_what_was_encoded_can_be_encoded_again_to_the_bit():
+    """The facts in the line give the digest that stands in it: skew can be counted."""
+    line = from_bytes(to_bytes(record()))
+    assert line.seen is not None
+    assert observe(line.seen).digest() == line.decision["digest"] == record().decision.digest
+
+
+def test_a_line_of_schema_1_does_not_pretend_to_hold_what_was_encoded():
+    """It can be counted and shown, not encoded again."""
+    assert from_bytes((GOLDEN / "schema-1.jsonl").read_bytes().splitlines()[0]).seen is None

@@ -1,0 +1,146 @@
+"""The numbers that a Fleet keeps, and the arithmetic that changes them.
+
+Open work: what was begun and has not ended, counted by us, exact. Reports: what a backend says beyond that, late and fading. Paces: how
+long first tokens and tokens have taken lately beside what was predicted, in logs, so that twice and half as long balance.
+"""
+
+import math
+from typing import NamedTuple
+
+from .numeric import Cells, numeric
+
+FADE_S = 10.0
+"""Load that was reported and is not ours is halved by e every so many seconds."""
+
+PACE_S = 300.0
+"""What was learnt of a backend's pace is worth e times less every so many seconds."""
+
+PACE_DOUBT = 4.0
+"""So many answers have to speak for a pace as loudly as the profile speaks against it."""
+
+PACE_MOST = 200.0
+"""Answers that are remembered of a pace, at most: it stays able to move."""
+
+PACE_BOUND = math.log(8.0)
+"""No single answer counts for more than this; and no pace is believed beyond it."""
+
+
+class Open(NamedTuple):
+    """What was begun and has not ended, (B,) each."""
+
+    requests: Cells
+    prefill: Cells  # prompt tokens that have not brought a first token yet
+    decode: Cells  # tokens still expected
+    kv: Cells  # tokens of context held
+
+    @classmethod
+    def of(cls, n_backends: int) -> "Open":
+        """Nothing begun."""
+        return cls(*([0.0] * n_backends for _ in range(4)))
+
+
+class Reports(NamedTuple):
+    """What backends say of themselves, (B,) each."""
+
+    at: Cells  # when; -inf before the first report
+    running: Cells
+    waiting: Cells
+    requests: Cells  # beyond what is ours, at the report
+    decode: Cells
+    kv: Cells
+
+    @classmethod
+    def of(cls, n_backends: int) -> "Reports":
+        """Nothing said."""
+        return cls([-math.inf] * n_backends, *([0.0] * n_backends for _ in range(5)))
+
+
+class Paces(NamedTuple):
+    """Of one kind of prediction, (B,) each: the mean log of took / predicted, and how much speaks for it."""
+
+    mean: Cells
+    weight: Cells
+    at: Cells  # when the weight was as it is
+
+    @classmethod
+    def of(cls, n_backends: int) -> "Paces":
+        """Nothing known."""
+        return cls(*([0.0] * n_backends for _ in range(3)))
+
+
+@numeric
+def add(books: Open, b: int, requests: float, prefill: float, decode: float, kv: float) -> None:
+    """Change backend b's open work."""
+    books.requests[b] += requests
+    books.prefill[b] += prefill
+    books.decode[b] += decode
+    books.kv[b] += kv
+
+
+@numeric
+def hear(reports: Reports, books: Open, b: int, running: float, waiting: float, used: float, now: float) -> None:
+    """Take a report of backend b beside the open work that is ours."""
+    ours = books.requests[b]
+    foreign = max(0.0, running + waiting - ours)
+    reports.at[b], reports.running[b], reports.waiting[b] = now, running, waiting
+    reports.requests[b] = foreign
+    reports.decode[b] = foreign * (books.decode[b] / ours) if ours > 0.0 else 0.0
+    reports.kv[b] = max(0.0, used - books.kv[b]) if foreign > 0.0 else 0.0
+
+
+@numeric
+def add_foreign(reports: Reports, b: int, now: float, seen: Open) -> None:
+    """Add to a picture of the open work what is not ours, as far as it still counts."""
+    if reports.requests[b] > 0.0:
+        left = math.exp(-(now - reports.at[b]) / FADE_S)
+        add(seen, b, reports.requests[b] * left, 0.0, reports.decode[b] * left, reports.kv[b] * left)
+
+
+@numeric
+def places_at(reports: Reports, b: int, now: float, limit: float) -> float:
+    """Requests that backend b decodes together: its limit, or fewer where it has lately reported a queue behind fewer."""
+    if reports.waiting[b] > 0.0 and now - reports.at[b] < FADE_S:
+        return min(limit, max(reports.running[b], 1.0))
+    return limit
+
+
+@numeric
+def pace_of(paces: Paces, b: int, now: float) -> float:
+    """How many times as long as predicted things have taken at backend b lately; 1 where nothing is known."""
+    weight = paces.weight[b]
+    if weight == 0.0:
+        return 1.0
+    weight *= math.exp(-(now - paces.at[b]) / PACE_S)
+    return math.exp(paces.mean[b] * weight / (weight + PACE_DOUBT))
+
+
+@numeric
+def learn_pace(paces: Paces, b: int, now: float, took: float, predicted: float, pace: float) -> None:
+    """Take note that something took `took` s that was predicted to take `predicted` s at a pace of `pace`."""
+    if took <= 0.0 or predicted <= 0.0:
+        return
+    off = math.log(took / predicted * pace)
+    weight = paces.weight[b] * math.exp(-(now - paces.at[b]) / PACE_S) + 1.0
+    paces.mean[b] += (max(-PACE_BOUND, min(off, PACE_BOUND)) - paces.mean[b]) / weight
+    paces.weight[b], paces.at[b] = min(weight, PACE_MOST), now
+
+
+@numeric
+def rate_after(rate: float, at: float, now: float, over_s: float) -> float:
+    """An arrival rate that was `rate` at `at`, seen now without an arrival since."""
+    return rate * math.exp(-(now - at) / over_s) if rate > 0.0 else 0.0
+
+
+def total(*books: Open) -> Open:
+    """The sum of several books of the same backends."""
+    return Open(*([math.fsum(values) for values in zip(*columns, strict=True)] for columns in zip(*books, strict=True)))
+
+
+def copy(books: Open) -> Open:
+    """A picture that later changes leave alone."""
+    return Open(*map(list, books))
+
+
+def column(books: Open, b: int) -> tuple[float, float, float, float]:
+    """One backend's four numbers."""
+    return books.requests[b], books.prefill[b], books.decode[b], books.kv[b]
