@@ -12,12 +12,13 @@ queue, keeps what it has said, and has to be read again.
 Goals. The same numbers for whoever asks: a simulator that jumps from event to event, and an emulator that waits out every step.
 No clock and no dice: how long an answer will be stands in the Job, and `step` says how long it took. Everything is ordered, so
 the same calls give the same state. Cost does not grow with tokens: while nobody comes or goes, k decode steps are one sum (a
-step's time is linear in the context, so k steps take k times the one in the middle), and finding who is next to finish is a
-heap.
+step's time is linear in the context, so k steps take k times the one in the middle).
 
-Plan. `submit` and `abort` at any instant; then, as long as `step` does not answer None, let `duration_s` pass and look at what
-it brought. A Step has all its effects on the State at once: between its begin and `ends_at`, the State is that of its end. A
-simulator bounds the jump at the next arrival with `limit=steps_within(state, seconds)`.
+Plan. The arithmetic is numeric (see `numeric`) and stands in `batching`, over columns that hold the engines of a whole fleet;
+this file gives one engine's requests their names. `submit` and `abort` at any instant; then, as long as `step` does not answer
+None, let `duration_s` pass and look at what it brought. A Step has all its effects on the State at once: between its begin and
+`ends_at`, the State is that of its end. A simulator bounds the jump at the next arrival with `limit=steps_within(state,
+seconds)`.
 
 What is not handled. Which prompts the engine remembers (`Job.cached_tokens` says it, and all of a prompt counts as held, though
 prompts may share it); what passes beside the engine (`overhead_s`); mixed batches of prefill and decode; speculative decoding;
@@ -26,14 +27,13 @@ together; so a request of more choices than `max_running` is refused). SGLang mo
 here it stays where a calm server ends up, and does not shrink as an answer grows.
 """
 
-import math
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 
 from bestserve.profiles.schema import Engine
 
+from . import batching
+from .batching import CLIP, NOBODY, PROMISE, Core, Done, Engines, Limits, Slots
 from .facts import Load
 
 __all__ = [
@@ -53,12 +53,6 @@ __all__ = [
     "submit",
     "waiting_tokens",
 ]
-
-CLIP = 4096
-"""Tokens of a ceiling that count when a request asks to be let in (SGLang's SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION)."""
-
-PROMISE = 0.1
-"""Share of its clipped ceiling that stays set aside for a sequence that runs (SGLang's new_token_ratio at rest), in [0, 1]."""
 
 
 class QueueFull(ValueError):
@@ -86,22 +80,45 @@ class Step:
     decode_steps: int  # decode steps taken together; 0 says that this was a prefill
     tokens: int  # answer tokens brought, over all sequences
     first_tokens: tuple[str, ...]  # jobs that have their first token now
-    ended: tuple[tuple[str, int], ...]  # (job, choice) that are complete, in the order of their end
+    ended: tuple[tuple[str, int], ...]  # (job, choice) that are complete, by the order of their jobs in the batch
     finished: tuple[str, ...]  # jobs whose last choice is complete: they have left
     retracted: tuple[str, ...]  # jobs that went back to the queue for want of memory
 
 
-@dataclass(slots=True, eq=False)
-class _Work:
-    """A Job on its way. Lists go by choice."""
+def limits_of(*engines: Engine) -> Limits:
+    """What some engines can do, as columns."""
+    return Limits(
+        prefill_rate=[e.prefill_tokens_per_s for e in engines],
+        prefill_fixed=[e.prefill_fixed_s for e in engines],
+        cached_cost=[e.prefill_cached_cost for e in engines],
+        step_fixed=[e.step_fixed_s for e in engines],
+        step_per_seq=[e.step_per_seq_s for e in engines],
+        step_per_kv=[e.step_per_kv_token_s for e in engines],
+        max_running=[float(e.max_running) for e in engines],
+        kv_tokens=[float(e.kv_tokens) for e in engines],
+        batch_tokens=[float(e.prefill_batch_tokens) for e in engines],
+    )
 
-    job: Job
-    order: int  # of submission
-    made: list[int]  # tokens said, true while the choice does not decode
-    ends: list[int]  # number of the decode step that brings the last token; -1 while the choice does not decode
-    asks: int  # tokens a choice may still need when it wants in
-    promise: int  # tokens set aside for each choice that runs
-    todo: int = 0  # tokens of context still to be read before it decodes
+
+def core_of(limits: Limits, n_slots: int) -> Core:
+    """Idle engines that share `n_slots` slots; each may have all of them waiting."""
+    n, most = len(limits.max_running), int(max(limits.max_running))
+    batch = n * most
+
+    def none(count: int) -> list[int]:
+        return [0] * count
+
+    lengths = {"queue": n * n_slots, "running": batch}
+    engines = Engines._make(none(lengths.get(name, n)) for name in Engines._fields)
+    engines.opening[:] = [NOBODY] * n
+    slots = Slots._make(none(n_slots) for _ in Slots._fields)
+    slots.free[:] = range(n_slots)
+    done = {name: none(batch if name in ("first", "ended", "gone", "retracted") else n) for name in Done._fields}
+    return Core(limits, slots, engines, Done(**done | {"duration_s": [0.0] * n}))  # type: ignore[arg-type]
+
+
+SLOTS = 64
+"""Sequences that a State has room for at first; it grows."""
 
 
 @dataclass(slots=True)
@@ -109,18 +126,61 @@ class State:
     """One engine at one instant. Only the functions of this module write to it."""
 
     engine: Engine
-    queue: deque[_Work] = field(default_factory=deque)  # in the order they will be let in
-    opening: _Work | None = None  # let in, its prompt read in part
-    running: dict[str, _Work] = field(default_factory=dict)  # decoding, in the order they were let in
-    known: dict[str, _Work] = field(default_factory=dict)  # all of the above
-    ends: list[tuple[int, int, int, str]] = field(default_factory=list)  # heap: (decode step, order, choice, job); may be stale
+    core: Core = field(init=False)
+    jobs: dict[str, int] = field(default_factory=dict)  # those who are here, and their first slots
+    names: dict[int, Job] = field(default_factory=dict)  # the other way
+    owner: dict[int, tuple[int, int]] = field(default_factory=dict)  # slot -> (first slot of its job, number of its choice)
     orders: int = 0  # jobs ever submitted
-    steps: int = 0  # decode steps ever taken
-    waiting: int = 0  # sequences in the queue
-    alive: int = 0  # sequences let in that are not complete
-    used: int = 0  # tokens of KV memory held
-    context: int = 0  # tokens that a decode step reads, over all sequences
-    promised: int = 0  # tokens set aside for those who run
+    n_free: int = SLOTS
+
+    def __post_init__(self) -> None:
+        self.core = core_of(limits_of(self.engine), SLOTS)
+
+    @property
+    def steps(self) -> int:
+        """Decode steps ever taken."""
+        return self.core.engines.steps[0]
+
+    @property
+    def waiting(self) -> int:
+        """Sequences in the queue."""
+        return self.core.engines.waiting[0]
+
+    @property
+    def alive(self) -> int:
+        """Sequences let in that are not complete."""
+        return self.core.engines.alive[0]
+
+    @property
+    def used(self) -> int:
+        """Tokens of KV memory held."""
+        return self.core.engines.used[0]
+
+    @property
+    def context(self) -> int:
+        """Tokens that a decode step reads, over all sequences."""
+        return self.core.engines.context[0]
+
+    @property
+    def promised(self) -> int:
+        """Tokens set aside for those who run."""
+        return self.core.engines.promised[0]
+
+    @property
+    def opening(self) -> str | None:
+        """The job that was let in and is read in part."""
+        job = self.core.engines.opening[0]
+        return None if job < 0 else self.names[job].id
+
+    @property
+    def running(self) -> list[str]:
+        """Jobs that decode, in the order they were let in."""
+        return [self.names[job].id for job in self.core.engines.running[: self.core.engines.n_running[0]]]
+
+    @property
+    def queue(self) -> list[str]:
+        """Jobs that wait, in the order they will be let in."""
+        return [self.names[job].id for job in _waiting(self)]
 
 
 def submit(state: State, job: Job) -> None:
@@ -129,24 +189,30 @@ def submit(state: State, job: Job) -> None:
     limit = state.engine.max_queued
     if limit is not None and state.waiting >= limit:
         raise QueueFull(f"{state.waiting} requests wait, and {limit} may")
-    n, clipped = len(job.answers), min(max(job.cap or 0, *job.answers), CLIP)
-    work = _Work(job, state.orders, [0] * n, [-1] * n, clipped, math.ceil(PROMISE * clipped))
+    ceiling, before, first = max(job.cap or 0, *job.answers), NOBODY, NOBODY
+    slots = state.core.slots
+    for choice, whole in enumerate(job.answers):
+        if state.n_free == 0:
+            _grow(state)
+            slots = state.core.slots
+        slot = batching.take_slot(slots, state.n_free, state.orders, job.prompt_tokens, job.cached_tokens, whole, ceiling)
+        state.n_free -= 1
+        first = slot if before < 0 else first
+        if before >= 0:
+            slots.next[before] = slot
+        state.owner[slot], before = (first, choice), slot
     state.orders += 1
-    state.known[job.id] = work
-    state.queue.append(work)
-    state.waiting += _n_pending(state, work)
+    state.jobs[job.id], state.names[first] = first, job
+    batching.enter(state.core, 0, first)
 
 
 def abort(state: State, id: str) -> bool:  # noqa: A002  what every face calls it
     """Forget a job wherever it is. False when it is not there (any more)."""
-    work = state.known.pop(id, None)
-    if work is None:
+    job = state.jobs.get(id)
+    if job is None:
         return False
-    if work is state.opening or id in state.running:
-        _release(state, work)
-    else:
-        state.queue.remove(work)
-        state.waiting -= _n_pending(state, work)
+    batching.leave(state.core, 0, job)
+    _forget(state, job)
     return True
 
 
@@ -154,25 +220,34 @@ def step(state: State, now: float, limit: int = 1) -> Step | None:
     """Do the next thing: one prefill batch, else up to `limit` decode steps with the same company. None when there is nothing."""
     if limit < 1:
         raise ValueError(f"limit must be at least 1, is {limit}")
-    whole, read = _read(state)
-    if read:
-        return _prefilled(state, now, whole, read)
-    return _decode(state, now, limit) if state.alive else None
+    if not batching.advance(state.core, 0, limit):
+        return None
+    done = state.core.done
+    gone = done.gone[: done.n_gone[0]]
+    brought = Step(
+        duration_s=done.duration_s[0],
+        ends_at=now + done.duration_s[0],
+        prefill_tokens=done.prefill_tokens[0],
+        decode_steps=done.decode_steps[0],
+        tokens=done.tokens[0],
+        first_tokens=_names(state, done.first[: done.n_first[0]]),
+        ended=tuple(_choice(state, slot) for slot in done.ended[: done.n_ended[0]]),
+        finished=_names(state, gone),
+        retracted=_names(state, done.retracted[: done.n_retracted[0]]),
+    )
+    for job in gone:
+        _forget(state, job)
+    return brought
 
 
 def steps_within(state: State, seconds: float) -> int:
     """The least number of decode steps of today's company that take `seconds` or more; at least 1."""
-    first = state.engine.step_s(state.alive, state.context)
-    growth = state.alive * state.engine.step_per_kv_token_s / 2
-    if seconds <= first:
-        return 1
-    slope = first - growth
-    return math.ceil(2 * seconds / (slope + math.sqrt(slope * slope + 4 * growth * seconds)))
+    return batching.steps_until(state.core, 0, seconds)
 
 
 def idle(state: State) -> bool:
     """Whether there is nobody to serve."""
-    return not state.known
+    return not state.jobs
 
 
 def load(state: State) -> Load:
@@ -183,24 +258,26 @@ def load(state: State) -> Load:
 
 def waiting_tokens(state: State) -> int:
     """Tokens still to be read for those who wait, and for the one whose prompt is read in part."""
-    return sum(_unread(state, work) for work in state.queue) + (state.opening.todo if state.opening else 0)
+    opening = state.core.engines.opening[0]
+    ahead = state.core.slots.todo[opening] if opening >= 0 else 0
+    return ahead + sum(batching.unread(state.core, 0, job) for job in _waiting(state))
 
 
 def generated(state: State, id: str) -> tuple[int, ...] | None:  # noqa: A002
     """Tokens said so far by each choice of a job; None when it is not there (any more)."""
-    work = state.known.get(id)
-    return None if work is None else tuple(_made(state, work, choice) for choice in range(len(work.made)))
+    job = state.jobs.get(id)
+    return None if job is None else _said(state, job)
 
 
 def progress(state: State) -> Iterator[tuple[str, tuple[int, ...]]]:
     """`generated` of every job that decodes, in the order they were let in."""
-    for id, work in state.running.items():  # noqa: A001
-        yield id, tuple(_made(state, work, choice) for choice in range(len(work.made)))
+    for id in state.running:  # noqa: A001
+        yield id, _said(state, state.jobs[id])
 
 
 def _check(state: State, job: Job) -> None:
     limits = state.engine
-    if job.id in state.known:
+    if job.id in state.jobs:
         raise ValueError(f"{job.id!r} is there already")
     if job.prompt_tokens < 1 or not job.answers or min(job.answers) < 0:
         raise ValueError(f"a job has a prompt and answers of no less than 0 tokens: {job}")
@@ -214,174 +291,47 @@ def _check(state: State, job: Job) -> None:
         raise ValueError(f"{job.prompt_tokens} + {sum(job.answers)} tokens exceed the memory of {limits.kv_tokens}")
 
 
-def _made(state: State, work: _Work, choice: int) -> int:
-    """Tokens that one choice has said."""
-    last = work.ends[choice]
-    return work.made[choice] if last < 0 else work.job.answers[choice] - (last - state.steps)
+def _waiting(state: State) -> list[int]:
+    """First slots of the jobs in the queue."""
+    engines = state.core.engines
+    return [engines.queue[(engines.first[0] + i) % len(engines.queue)] for i in range(engines.n_queue[0])]
 
 
-def _pending(state: State, work: _Work) -> list[int]:
-    """The choices that are not complete."""
-    return [choice for choice, whole in enumerate(work.job.answers) if _made(state, work, choice) < whole]
+def _chain(state: State, job: int) -> Iterator[int]:
+    while job >= 0:
+        yield job
+        job = state.core.slots.next[job]
 
 
-def _n_pending(state: State, work: _Work) -> int:
-    """Sequences that a job counts for: its choices, or one if it only has to be read."""
-    return len(_pending(state, work)) or 1
+def _said(state: State, job: int) -> tuple[int, ...]:
+    return tuple(batching.said(state.core, 0, slot) for slot in _chain(state, job))
 
 
-def _held(state: State, work: _Work) -> int:
-    """Tokens of KV memory that a job holds when its prompt has been read: the prompt once, and what was said."""
-    return work.job.prompt_tokens + sum(_made(state, work, choice) for choice in _pending(state, work))
+def _names(state: State, jobs: Sequence[int]) -> tuple[str, ...]:
+    return tuple(state.names[job].id for job in jobs)
 
 
-def _unread(state: State, work: _Work) -> int:
-    """Tokens to be read before it can speak; each that is remembered counts for its share of one."""
-    return _held(state, work) - round(work.job.cached_tokens * (1 - state.engine.prefill_cached_cost))
+def _choice(state: State, slot: int) -> tuple[str, int]:
+    job, choice = state.owner[slot]
+    return state.names[job].id, choice
 
 
-def _read(state: State) -> tuple[list[_Work], int]:
-    """Fill one prefill batch. Who is read to the end now, and the batch's tokens."""
-    room, asked, whole = state.engine.prefill_batch_tokens, 0, list[_Work]()
-    while room and (work := state.opening or _let_in(state, asked)) is not None:
-        taken = min(work.todo, room)
-        room -= taken
-        work.todo -= taken
-        asked += _n_pending(state, work) * max(work.asks - work.promise, 0)
-        state.opening = work if work.todo else None
-        if not work.todo:
-            whole.append(work)
-    return whole, state.engine.prefill_batch_tokens - room
+def _forget(state: State, job: int) -> None:
+    """Give a job's slots back."""
+    del state.jobs[state.names.pop(job).id]
+    for slot in list(_chain(state, job)):
+        del state.owner[slot]
+        state.core.slots.free[state.n_free] = slot
+        state.n_free += 1
 
 
-def _let_in(state: State, asked: int) -> _Work | None:
-    """The head of the queue, if it may begin beside those who run and the `asked` tokens of those who begin with it."""
-    if not state.queue or not _fits(state, state.queue[0], asked):
-        return None
-    work = state.queue.popleft()
-    n = _n_pending(state, work)
-    state.waiting -= n
-    state.alive += n
-    state.promised += n * work.promise
-    work.todo = _unread(state, work)
-    state.used += _held(state, work)
-    return work
-
-
-def _fits(state: State, work: _Work, asked: int) -> bool:
-    if state.used == 0:  # alone it fits: `_check` saw to it
-        return True
-    n, limits = _n_pending(state, work), state.engine
-    wanted = _held(state, work) + n * work.asks
-    return state.alive + n <= limits.max_running and state.used + state.promised + asked + wanted <= limits.kv_tokens
-
-
-def _prefilled(state: State, now: float, whole: list[_Work], read: int) -> Step:
-    """The end of a prefill batch: each choice of those read to the end has one more token."""
-    first = tuple(work.job.id for work in whole if not any(work.made) and any(work.job.answers))
-    tokens, ended = 0, list[tuple[_Work, int]]()
-    for work in whole:
-        state.running[work.job.id] = work
-        pending = _pending(state, work)
-        tokens += len(pending)
-        ended += [(work, choice) for choice in pending if _begin(state, work, choice)]
-        if not pending:
-            ended.append((work, 0))
-    duration_s = state.engine.prefill_s(read)
-    return Step(duration_s, now + duration_s, read, 0, tokens, first, *_leave(state, ended), ())
-
-
-def _begin(state: State, work: _Work, choice: int) -> bool:
-    """Give a choice the token that its prefill brought; then it decodes, or is complete: True."""
-    work.made[choice] += 1
-    state.used += 1
-    left = work.job.answers[choice] - work.made[choice]
-    work.ends[choice] = state.steps + left
-    state.context += work.job.prompt_tokens + work.made[choice]
-    if left:
-        heappush(state.ends, (work.ends[choice], work.order, choice, work.job.id))
-    return not left
-
-
-def _decode(state: State, now: float, limit: int) -> Step:
-    """Up to `limit` steps: until the first is complete, or the memory is full."""
-    retracted = tuple(_make_room(state))
-    n, context, room = state.alive, state.context, state.engine.kv_tokens - state.used
-    steps = min(limit, _next_end(state) - state.steps, room // n)
-    state.steps += steps
-    state.used += steps * n
-    state.context += steps * n
-    duration_s = steps * state.engine.step_s(n, context + n * (steps - 1) / 2)
-    return Step(duration_s, now + duration_s, 0, steps, steps * n, (), *_leave(state, _complete(state)), retracted)
-
-
-def _make_room(state: State) -> Iterator[str]:
-    """Retract the youngest until every other one can say one more token."""
-    while state.used + state.alive > state.engine.kv_tokens:
-        work = state.running[next(reversed(state.running))]
-        _release(state, work)
-        state.queue.appendleft(work)
-        state.waiting += _n_pending(state, work)
-        yield work.job.id
-
-
-def _release(state: State, work: _Work) -> None:
-    """Take a job out of the running, with what it holds; what it has said stays in `made`."""
-    n, pending = _n_pending(state, work), _pending(state, work)
-    state.used -= _held(state, work)
-    state.alive -= n
-    state.promised -= n * work.promise
-    for choice in pending:
-        work.made[choice] = made = _made(state, work, choice)
-        if work.ends[choice] >= 0:
-            state.context -= work.job.prompt_tokens + made
-            work.ends[choice] = -1
-    state.running.pop(work.job.id, None)
-    state.opening = None if state.opening is work else state.opening
-
-
-def _next_end(state: State) -> int:
-    """The number of the decode step that next completes a choice."""
-    while not _is_current(state, state.ends[0]):
-        heappop(state.ends)
-    return state.ends[0][0]
-
-
-def _is_current(state: State, end: tuple[int, int, int, str]) -> bool:
-    """Whether an entry of the heap still says what will happen: its job may have been aborted or retracted since."""
-    at, order, choice, id = end  # noqa: A001
-    work = state.known.get(id)
-    return work is not None and work.order == order and work.ends[choice] == at
-
-
-def _complete(state: State) -> list[tuple[_Work, int]]:
-    """Who said the last token in the steps just taken."""
-    over = list[tuple[int, int, int, str]]()
-    while state.ends and state.ends[0][0] <= state.steps:
-        end = heappop(state.ends)
-        if _is_current(state, end) and over[-1:] != [end]:  # retracted and let in again, it may stand there twice
-            over.append(end)
-    return [(state.known[id], choice) for _, _, choice, id in over]  # noqa: A001
-
-
-def _leave(state: State, done: list[tuple[_Work, int]]) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
-    """Let complete choices go, and jobs with their last choice: (ended, finished)."""
-    for work, choice in done:
-        _end(state, work, choice)
-    ended = tuple((work.job.id, choice) for work, choice in done if work.job.answers[choice])
-    gone = tuple(dict.fromkeys(work.job.id for work, _ in done if not _pending(state, work)))
-    for id in gone:  # noqa: A001
-        state.used -= state.known.pop(id).job.prompt_tokens
-        del state.running[id]
-    return ended, gone
-
-
-def _end(state: State, work: _Work, choice: int) -> None:
-    """Free what one complete choice held, but for the prompt that it shares."""
-    whole = work.job.answers[choice]
-    state.alive -= 1
-    state.promised -= work.promise
-    state.used -= whole
-    if work.ends[choice] >= 0:
-        state.context -= work.job.prompt_tokens + whole
-    work.made[choice], work.ends[choice] = whole, -1
+def _grow(state: State) -> None:
+    """Twice the slots. The queue's ring is laid out anew."""
+    slots, engines, waiting = state.core.slots, state.core.engines, _waiting(state)
+    n = len(slots.order)
+    for cells in slots[:-1]:
+        cells.extend([0] * n)
+    slots.free[:] = [*range(n, 2 * n), *[0] * n]
+    state.n_free = n
+    engines.queue[:] = [*waiting, *[0] * (2 * n - len(waiting))]
+    engines.first[0] = 0

@@ -16,6 +16,9 @@ Column = Sequence[float]
 Cells = MutableSequence[float]
 """Numbers to write: a list, or an array of one axis."""
 
+Counts = MutableSequence[int]
+"""Whole numbers to write: places in other columns, tokens, requests."""
+
 Flags = Sequence[bool]
 
 FlagCells = MutableSequence[bool]

@@ -412,11 +412,12 @@ def check(state: State) -> None:
     assert idle(state) == (not state.queue and not state.running and state.opening is None)
     if state.opening is None:
         said = {name: generated(state, name) or () for name in state.running}
-        whole = {name: state.known[name].job.answers for name in state.running}
+        job = {name: state.names[first] for name, first in state.jobs.items()}
+        whole = {name: job[name].answers for name in state.running}
         live = {name: [m for m, w in zip(said[name], whole[name], strict=True) if m < w] for name in said}
         assert load_.running == sum(len(parts) for parts in live.values())
-        assert load_.used_tokens == sum(state.known[name].job.prompt_tokens + sum(parts) for name, parts in live.items())
-        assert state.context == sum(state.known[name].job.prompt_tokens + part for name, parts in live.items() for part in parts)
+        assert load_.used_tokens == sum(job[name].prompt_tokens + sum(parts) for name, parts in live.items())
+        assert state.context == sum(job[name].prompt_tokens + part for name, parts in live.items() for part in parts)
 
 
 @settings(max_examples=150, deadline=None)
