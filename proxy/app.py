@@ -89,6 +89,7 @@ def build(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        here.memory.adopt(config.replay)
         probing = asyncio.create_task(keep_asking(here))
         try:
             yield
@@ -97,12 +98,14 @@ def build(
             with contextlib.suppress(asyncio.CancelledError):
                 await probing
             here.close()
+            await asyncio.to_thread(here.memory.close)
 
     answers = {path: Answer(here, endpoint) for path, endpoint in ANSWERED.items()}
     routes = [
         *(Route(path, answer, methods=["POST"]) for path, answer in answers.items()),
         Route("/v1/models", about.models),
         Route("/v1/models/{id:path}", about.model),
+        Route("/v1/feedback", about.feedback, methods=["POST"]),
         Route("/health", about.health),
         Route("/health/liveness", about.health),
         Route("/health/readiness", about.readiness),

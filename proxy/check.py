@@ -162,8 +162,6 @@ def _print(config: Config, findings: list[Finding]) -> None:
             console.print(f"[red]problem[/red] {f.backend}: {problem}", highlight=False)
         for remark in f.remarks:
             console.print(f"[yellow]remark[/yellow]  {f.backend}: {remark}", highlight=False)
-    for warning in config.warnings:
-        console.print(f"[yellow]remark[/yellow]  {warning}", highlight=False)
     _print_plan(console, config)
     console.print("[red]not ok[/red]" if _problems(findings) else "[green]ok[/green]")
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .cli_log import log
+
 CONFIG = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -94,6 +96,9 @@ def demo(**how: Any) -> None:
     from .demo import run
 
     sys.exit(run(**how))
+
+
+main.add_command(log)
 
 
 def _read(path: Path, **said: Any) -> Any:

@@ -7,6 +7,7 @@ pydantic finds wrong in words.
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -30,8 +31,10 @@ from bestserve.policy import heuristics
 from bestserve.policy.facts import SLO, TASKS, Backend, Budget
 from bestserve.profiles import Profile
 
+from . import segments
 from .config_file import BadConfig, File, Loc, Problem, dotted, shown
-from .config_words import ALIAS, NAME, PROSE, SHA256, WORD, Section, near, validated
+from .config_words import ALIAS, NAME, PROSE, SECRET, SHA256, WORD, Section, near, validated
+from .upload import SCHEMES
 
 __all__ = ["BadConfig", "Config", "Problem", "environment", "load", "parse"]
 
@@ -84,6 +87,20 @@ def _folder(value: Any, info: ValidationInfo[Any]) -> Path:
     return Path(info.context.source).parent / (value if isinstance(value, Path) else _TEXT.validate_python(value))
 
 
+def _packable(word: segments.Compression) -> segments.Compression:
+    if word == "zstd" and not segments.has_zstd():
+        raise ValueError("zstd needs Python 3.14, or `pip install 'bestserve[zstd]'`")
+    return word
+
+
+def _uploadable(url: str | None) -> str | None:
+    if url is not None and not (url.isprintable() and url.startswith(SCHEMES)):
+        raise ValueError(f"must be a URL that starts with one of {', '.join(SCHEMES)}")
+    if url is not None and find_spec("obstore") is None:
+        raise ValueError("uploading needs `pip install 'bestserve[upload]'`")
+    return url
+
+
 def _refuse_learned(word: str) -> str:
     raise ValueError("this version ships no learned policy yet; write none, and policy.fallback decides")
 
@@ -95,8 +112,10 @@ Table = Annotated[dict[K, V], BeforeValidator(lambda value: {} if value is None 
 Count = Annotated[StrictInt, Field(ge=1, le=10_000_000)]
 Seed = Annotated[StrictInt, Field(ge=0, le=2**53)]
 Ms = Annotated[StrictFloat, Field(ge=1, le=86_400_000)]
+Limit = Annotated[StrictFloat, Field(ge=0.001, le=1_000_000)]
 Weight = Annotated[StrictFloat, Field(ge=0.001, le=1000)]
 Word = Annotated[str, Field(pattern=WORD)]
+Secret = Annotated[str, Field(pattern=SECRET)]
 Prose = Annotated[str, Field(pattern=PROSE)]
 _TEXT = TypeAdapter(Prose, config=ConfigDict(coerce_numbers_to_str=True))
 Name = Annotated[str, Field(pattern=NAME)]
@@ -104,6 +123,8 @@ Alias = Annotated[str, Field(pattern=ALIAS)]
 Kind = Literal["hard", "soft"]
 Task = Literal[TASKS]  # type: ignore[valid-type]  # words that live in the profiles
 Folder = Annotated[Path, PlainValidator(_folder), Shown({"kind": "path"})]
+Compression = Annotated[segments.Compression, AfterValidator(_packable)]
+Upload = Annotated[str | None, BeforeValidator(_none_or), AfterValidator(_uploadable), Shown({"kind": "URL, or none"})]
 Url = Annotated[str, BeforeValidator(_url), Shown({"kind": "http or https URL"})]
 ProfileName = Annotated[Profile, PlainValidator(_profile), Shown({"kind": "shipped profile's name, or path of a .toml file"})]
 Checkpoint = Annotated[str, AfterValidator(_refuse_learned), Shown({"kind": "`pretrained` or a path, in later versions"})]
@@ -236,10 +257,48 @@ class Circuit(Section):
 
 
 class Replay(Section):
-    """The replay log. Accepted, and not written by this version."""
+    """The replay log: what was decided and what came of it. Never a prompt, an answer or a key. See docs/replay-log.md."""
 
     dir: Folder = Field(default=Path("replay"), description="where segments are written; starts at the config file")
-    upload: Maybe[Word] = Field(default=None, description="where finished segments are copied, as s3://bucket/prefix")
+    compression: Compression = Field(default="gzip", description="of finished segments; zstd before Python 3.14 needs bestserve[zstd]")
+    fsync_ms: StrictFloat = Field(default=1000.0, ge=10, le=60_000, description="milliseconds between two times of forcing it to the disk")
+    segment_mb: StrictFloat = Field(default=64.0, ge=0.01, le=4096, description="megabytes after which a segment is finished")
+    segment_min: StrictFloat = Field(default=60.0, ge=0.01, le=10_080, description="minutes after which a segment is finished")
+    queue: StrictInt = Field(default=20_000, ge=16, le=10_000_000, description="lines that may wait for the disk in each process")
+    max_gb: Maybe[Limit] = Field(default=None, description="gigabytes beyond which the oldest segments are removed")
+    max_days: Maybe[Limit] = Field(default=None, description="days after which segments are removed")
+    upload: Upload = Field(
+        default=None, description="where finished segments are copied, as s3://bucket/prefix or file:///path; needs bestserve[upload]"
+    )
+    secret: Maybe[Secret] = Field(
+        default=None, repr=False, description="makes ids of decisions a caller's own; the same on every host; none keeps one in `dir`"
+    )
+    feedback_per_minute: Count = Field(default=600, description="most feedback of one key a minute, counted by each worker")
+
+    @property
+    def fsync_s(self) -> float:
+        """Seconds."""
+        return self.fsync_ms / 1000
+
+    @property
+    def segment_bytes(self) -> int:
+        """A segment's size when it is finished."""
+        return int(self.segment_mb * 1_000_000)
+
+    @property
+    def segment_s(self) -> float:
+        """A segment's age when it is finished, in seconds."""
+        return self.segment_min * 60
+
+    @property
+    def most_bytes(self) -> float:
+        """What all segments together may have; infinite without a limit."""
+        return float("inf") if self.max_gb is None else self.max_gb * 1e9
+
+    @property
+    def most_age_s(self) -> float:
+        """How old a segment may be, in seconds; infinite without a limit."""
+        return float("inf") if self.max_days is None else self.max_days * 86_400
 
 
 class Key(Section):
@@ -280,7 +339,7 @@ class Config(Section):
     probe: Probe = Field(default=_EMPTY, description="how backends are asked how they are")
     timeouts: Timeouts = Field(default=_EMPTY, description="how long a backend may take")
     circuit: Circuit = Field(default=_EMPTY, description="when a failing backend is left alone")
-    replay: Maybe[Replay] = Field(default=None, description="the log of decisions; not written by this version")
+    replay: Maybe[Replay] = Field(default=None, description="the log of decisions and what came of them; none keeps none")
     keys: tuple[Key, ...] = Field(default=(), description="who may call; when empty, everybody")
     log: Log = Field(default=_EMPTY, description="what the proxy says")
     _source: str = ""
@@ -293,11 +352,6 @@ class Config(Section):
     def source(self) -> str:
         """The file, as it was named."""
         return self._source
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What was accepted and has no effect."""
-        return ("replay: accepted, but the log is not written by this version",) if self.replay else ()
 
     def facts(self) -> tuple[Backend, ...]:
         """The fleet as the policy knows it."""

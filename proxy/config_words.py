@@ -14,6 +14,7 @@ SAYS = {  # of every pattern: what it wants
     (PROSE := r"\S"): "text that is not empty",
     (NAME := r"^[A-Za-z0-9._-]{1,64}$"): "1 to 64 letters, digits, dots, dashes or underscores",
     (ALIAS := r"^[A-Za-z0-9._:/@+-]{1,128}$"): "1 to 128 letters, digits or any of . _ : / @ + -",
+    (SECRET := r"^[!-~]{16,}$"): "at least 16 characters without spaces",
     (SHA256 := r"^[0-9a-fA-F]{64}$"): "the 64 hex digits of the key's SHA-256",
 }
 

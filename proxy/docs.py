@@ -53,8 +53,15 @@ def run(check: bool) -> int:
 def _helps() -> Iterator[tuple[str, str]]:
     context = click.Context(main, info_name="bestserve", max_content_width=100, terminal_width=100)
     yield "bestserve", main.get_help(context)
-    for name, command in sorted(main.commands.items()):
-        yield f"bestserve {name}", command.get_help(click.Context(command, info_name=name, parent=context, terminal_width=100))
+    yield from _verbs(main, context)
+
+
+def _verbs(group: click.Group, above: click.Context) -> Iterator[tuple[str, str]]:
+    for name, command in sorted(group.commands.items()):
+        context = click.Context(command, info_name=name, parent=above, terminal_width=100)
+        yield context.command_path, command.get_help(context)
+        if isinstance(command, click.Group):
+            yield from _verbs(command, context)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from bestserve.policy.record import to_bytes
 
 from .dialects import openai
 from .errors import OURS, BadAsk, Failure, Forbidden, NotAllowed, NotFound, TooLarge, response_of
+from .feedback import MOST_BYTES
 from .keys import Allowed, Caller, tier_for
 from .openapi import document
 from .relay import Relay
@@ -65,7 +66,7 @@ class Answer:
             session=session_of(headers, caller),
         )
         told = [(b"x-request-id", request_id.encode("ascii")), *quota_headers(allowed)]
-        return Relay(here, ask, parsed, request_id, arrived, task.name_of(ask.task), told)
+        return Relay(here, ask, parsed, request_id, arrived, task.name_of(ask.task), told, caller.name)
 
 
 class About:
@@ -85,6 +86,13 @@ class About:
         name = request.path_params["id"]
         self.here.allowed(name)
         return _json(self._model(name))
+
+    async def feedback(self, request: Request) -> Response:
+        """POST /v1/feedback: what a client thinks of an answer."""
+        caller = self._admit(request)
+        body = await read_body(request.receive, dict(request.scope["headers"]), MOST_BYTES)
+        opinion = self.here.memory.feedback(caller.name, body)
+        return _json({"object": "feedback", "decision": opinion.decision, "score": opinion.score})
 
     async def health(self, request: Request) -> Response:
         """GET /health and /health/liveness: the process answers."""

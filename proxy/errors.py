@@ -9,7 +9,7 @@
     │   ├── NotFound           404  no such path, model or capability
     │   ├── NotAllowed         405
     │   ├── TooLarge           413  the body is over the limit
-    │   └── OverQuota          429  the key's requests per minute are spent
+    │   └── OverQuota          429  the key's requests per minute, or its feedback, are spent
     ├── FleetFailure           our side: worth another try later
     │   ├── Shed               429  nobody was asked, by choice
     │   └── NobodyCan          503  every backend that could is down or has refused

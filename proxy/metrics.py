@@ -33,13 +33,29 @@ TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "bestserve_overhead_seconds": ("histogram", (), "From a request's arrival until it was on its way to a backend."),
     "bestserve_price": ("gauge", ("backend",), "Reward that a second of the backend is worth at the present demand."),
     "bestserve_replay_records_total": ("counter", (), "Records made."),
-    "bestserve_replay_lost_total": ("counter", (), "Records lost before they were written."),
+    "bestserve_replay_unkept_total": (
+        "counter",
+        (),
+        "Records that the coin dropped, because the log could not keep up; the others say its odds.",
+    ),
+    "bestserve_replay_lost_total": (
+        "counter",
+        ("why",),
+        "Lines that the replay log has lost: the queue was full, the disk refused, a kill.",
+    ),
+    "bestserve_replay_bytes_total": ("counter", (), "Bytes written to segments, before they are packed."),
+    "bestserve_replay_failing": ("gauge", (), "Processes that cannot write the replay log now."),
+    "bestserve_replay_uploads_total": ("counter", ("result",), "Segments uploaded, and attempts that failed."),
+    "bestserve_feedback_total": ("counter", ("result",), "Feedback, by what became of it."),
     "bestserve_policy_info": ("gauge", ("version",), "1 for the policy that decides."),
     "bestserve_policy_fallback_total": ("counter", (), "Decisions that the fallback made because the policy failed."),
     "bestserve_backend_up": ("gauge", ("backend",), "1 when the backend is ready and its circuit closed."),
     "bestserve_backend_load_age_seconds": ("gauge", ("backend",), "Age of the backend's last report of its load."),
 }
 """name -> (kind, labels, help). docs/metrics.md is printed from it."""
+
+_SUMMED = ("bestserve_inflight", "bestserve_replay_failing")
+"""Gauges that are summed over worker processes."""
 
 _BUCKETS = {
     "gen_ai_server_time_per_output_token_seconds": _PER_TOKEN,
@@ -103,6 +119,30 @@ class Metrics:
         """The policy failed and the fallback decided."""
         self._child("bestserve_policy_fallback_total").inc()
 
+    def replay_unkept(self) -> None:
+        """The coin dropped a Record."""
+        self._child("bestserve_replay_unkept_total").inc()
+
+    def replay_lost(self, why: str, n: int) -> None:
+        """The replay log lost lines."""
+        self._child("bestserve_replay_lost_total", why).inc(n)
+
+    def replay_wrote(self, n_bytes: int) -> None:
+        """The replay log grew."""
+        self._child("bestserve_replay_bytes_total").inc(n_bytes)
+
+    def replay_failing(self, failing: bool) -> None:
+        """The replay log can be written, or not."""
+        self._child("bestserve_replay_failing").set(float(failing))
+
+    def replay_uploaded(self, ok: bool) -> None:
+        """A segment arrived, or an attempt failed."""
+        self._child("bestserve_replay_uploads_total", "arrived" if ok else "failed").inc()
+
+    def feedback(self, result: str) -> None:
+        """Feedback was taken, or why not."""
+        self._child("bestserve_feedback_total", result).inc()
+
     def gauge(self, name: str, value: float, *labels: str) -> None:
         """Set one gauge."""
         self._child(name, *labels).set(value)
@@ -133,6 +173,6 @@ def _make(name: str, registry: CollectorRegistry) -> Any:
     if kind == "counter":
         return Counter(name.removesuffix("_total"), text, labels, registry=registry)
     if kind == "gauge":
-        mode = "livesum" if name == "bestserve_inflight" else "livemostrecent"
+        mode = "livesum" if name in _SUMMED else "livemostrecent"
         return Gauge(name, text, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
     return Histogram(name, text, labels, registry=registry, buckets=_BUCKETS.get(name, _SECONDS))

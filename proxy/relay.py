@@ -47,6 +47,8 @@ class Relay:
     arrived: float  # when the request's head was here
     task_name: str
     told: list[tuple[bytes, bytes]]  # headers that every answer carries
+    caller: str  # name of the key
+    odds: float = 0.0  # with which the coin kept the Record that is being made; 0 when it did not
     started: bool = False  # a byte of the answer has gone to the client
     left: bool = False  # the client has gone away
     tried: int = 0
@@ -84,6 +86,7 @@ class Relay:
         while True:
             view = self.here.view().without(refused)
             decision, observation = self.here.decide(self.ask, view)
+            self.odds = self.here.memory.toss()
             now = self.here.clock()
             self.here.soon(self.here.metrics.decided, decision, self.task_name, now - view.now, now - self.arrived)
             if decision.action.backend is None:
@@ -114,12 +117,12 @@ class Relay:
             if self.started:
                 await self._say_broken(send)
         except OSError:  # the client's side of the wire
-            watch.ending = Ending.ABANDONED
+            watch.ending, self.left = Ending.ABANDONED, True
         finally:
             now = here.clock()
             outcome = watch.outcome(now, our_cap=cap if ours else None)
             here.end(ticket, outcome, now)
-            here.report(self._record(decision, view, outcome), self.arrived)
+            self._report(decision, view, outcome)
             self.tried += 1
         return self.started or watch.ending not in (Ending.REFUSED, Ending.BROKE)
 
@@ -179,8 +182,19 @@ class Relay:
     async def _start(self, send: Send, reply: Reply, decision: Decision, more: list[tuple[bytes, bytes]]) -> None:
         self.started = True
         kind = next((value for name, value in reply.headers if name == b"content-type"), b"application/json")
-        headers = [(b"content-type", kind), *self.told, *_decided(decision, self.task_name), *more]
+        headers = [(b"content-type", kind), *self.told, *self._decided(decision), *more]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _decided(self, decision: Decision) -> list[tuple[bytes, bytes]]:
+        """What was decided, for whoever wants to know."""
+        said = {
+            b"x-bestserve-decision": self.here.memory.told(decision.id, self.caller),
+            b"x-bestserve-backend": str(decision.action.backend),
+            b"x-bestserve-budget": decision.action.budget.name,
+            b"x-bestserve-task": self.task_name,
+            b"x-bestserve-policy": decision.policy,
+        }
+        return [(name, value.encode("latin-1")) for name, value in said.items()]
 
     async def _say_broken(self, send: Send, why: str = "The backend failed while it was answering.", code: str = "backend_failed") -> None:
         """An honest end for a stream that broke: an error event, which the OpenAI SDKs raise, and no [DONE]."""
@@ -205,7 +219,7 @@ class Relay:
         here = self.here
         lack = why_nobody(self.ask, view, here.chooser.budgets)
         outcome = Outcome(Ending.SHED, 0, None, 0.0, None, None, None, None, cut=False, reason=str(lack or "choice"))
-        here.report(self._record(decision, view, outcome), self.arrived)
+        self._report(decision, view, outcome)
         failure = self._why(lack, retry_after_s(observation, here.draw()))
         here.metrics.shed(failure.code or "unknown", self.ask.tier)
         raise failure
@@ -225,6 +239,13 @@ class Relay:
             return Shed("The fleet is overloaded; an answer would have been late. Please try again later.", retry_after_s=retry_s)
         return NobodyCan("No backend can take the request now. Please try again later.", retry_after_s=retry_s)
 
+    def _report(self, decision: Decision, view: FleetView, outcome: Outcome) -> None:
+        record = self._record(decision, view, outcome)
+        self.here.report(record, self.arrived)
+        prompt = self.parsed.fields.get(PROMPT[self.ask.endpoint]) if self.odds else None
+        text = None if prompt is None else memoryview(prompt)
+        self.here.memory.keep(record, self.odds, caller=self.caller, prompt=text, left=self.left)
+
     def _record(self, decision: Decision, view: FleetView, outcome: Outcome) -> Record:
         return Record(self.request_id, self.tried, self.here.wall(), "live", self.ask, view, decision, outcome)
 
@@ -236,18 +257,6 @@ def _over(ask: Ask, longest: int) -> str:
         f"This asks for about {asked} tokens ({ask.prompt_tokens} in the prompt, by its size, and {ask.max_tokens or 0} for the answer), "
         f"about {max(asked - longest, 1)} more than the longest context of model '{ask.model}', which is {longest} tokens."
     )
-
-
-def _decided(decision: Decision, task: str) -> list[tuple[bytes, bytes]]:
-    """What was decided, for whoever wants to know."""
-    said = {
-        b"x-bestserve-decision": decision.id,
-        b"x-bestserve-backend": str(decision.action.backend),
-        b"x-bestserve-budget": decision.action.budget.name,
-        b"x-bestserve-task": task,
-        b"x-bestserve-policy": decision.policy,
-    }
-    return [(name, value.encode("latin-1")) for name, value in said.items()]
 
 
 def _cap(ceiling: int | None, budget: Budget) -> tuple[int | None, bool]:

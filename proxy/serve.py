@@ -27,8 +27,6 @@ log = logging.getLogger("bestserve")
 def run(config: Config, listening: socket.socket, reread: Callable[[], Config], board: Board | None = None, row: int = 0) -> None:
     """Serve in this process until a signal ends it."""
     logging.basicConfig(level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(message)s")
-    for warning in config.warnings:
-        log.warning("%s", warning)
     app = build(config, board=board, row=row)
     gc.freeze()  # what was made until now stays; what a request makes is mostly gone by its end, so young garbage is looked at less often
     gc.set_threshold(20_000, 20, 50)
@@ -76,6 +74,7 @@ def reload(here: Serving, reread: Callable[[], Config]) -> bool:
         log.error("the config was not taken up:\n%s", error)  # noqa: TRY400  a trace would bury the reasons
         return False
     here.adopt(config)
+    here.memory.adopt(config.replay)
     log.info("the config was taken up again: %s", ", ".join(b.name for b in config.backends))
     return True
 

@@ -23,6 +23,7 @@ from .config import BackendConfig, Config
 from .dialects import openai
 from .errors import BadAsk, NotFound
 from .keys import Keys
+from .memory import Memory
 from .metrics import Metrics
 from .upstream import Upstream
 from .wire import Timeouts
@@ -48,6 +49,7 @@ class Serving:
     connect: Callable[[BackendConfig, Timeouts], Upstream]
     board: Board | None = None  # where there are sibling processes
     row: int = 0  # ours on the board
+    memory: Memory = field(init=False)
     fleet: Fleet = field(init=False)
     chooser: Chooser = field(init=False)
     fallback: Chooser = field(init=False)
@@ -61,6 +63,7 @@ class Serving:
 
     def __post_init__(self) -> None:
         self.began = self.wall()
+        self.memory = Memory(self.metrics, wall=self.wall, clock=self.clock)
         self.keys = Keys(self.config.keys)
         circuit = self.config.circuit
         self.fleet = Fleet((), CircuitRules(failures=circuit.failures, open_s=circuit.open_ms / 1000))
