@@ -211,4 +211,6 @@ def _bare(line: bytes) -> Kept:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, orjson.JSONDecodeError):
+        return f"is not JSON: {error.msg}, at character {error.pos + 1}"
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)

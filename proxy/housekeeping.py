@@ -93,6 +93,7 @@ class Housekeeper:
     def _duties(self) -> None:
         folder = self._settings.dir
         if not folder.is_dir():
+            self._duty_at = time.monotonic() + LOOK_S
             return
         with locked(folder / LOCK) as alone:
             if not alone:

@@ -4,6 +4,7 @@ from typing import Any
 
 from .config import TIERS
 from .dialects.openai import MOST_CHOICES, MOST_TOKENS
+from .feedback import RATINGS
 
 _ERROR = {
     "type": "object",
@@ -57,6 +58,7 @@ def document(version: str) -> dict[str, Any]:
             "/v1/completions": _answer("Continue a text.", {**_ASK, "prompt": {}}, ["model", "prompt"]),
             "/v1/embeddings": _answer("Embed texts.", {"model": _ASK["model"], "input": {}}, ["model", "input"]),
             "/v1/responses": _answer("Answer, by the Responses API.", {"model": _ASK["model"], "input": {}}, ["model"]),
+            "/v1/feedback": _feedback(),
             "/v1/models": _get("Every name that a request may say.", {"type": "object"}, secured=True),
             "/v1/models/{id}": {
                 **_get("One of them.", _MODEL, secured=True, more=("404",)),
@@ -80,6 +82,28 @@ def _answer(summary: str, fields: dict[str, Any], required: list[str]) -> dict[s
             "parameters": _DEADLINES,
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
             "responses": {"200": _ok({"type": "object"}, streamed=True), **{status: _failed() for status in statuses}},
+        }
+    }
+
+
+def _feedback() -> dict[str, Any]:
+    fields = {
+        "decision": {"type": "string", "minLength": 1, "description": "The answer's x-bestserve-decision."},
+        "score": {"type": "number", "minimum": 0, "maximum": 1},
+        "rating": {"enum": sorted(RATINGS)},
+    }
+    either = [{"required": ["decision", "score"]}, {"required": ["decision", "rating"]}]
+    taken = {"object": {"const": "feedback"}, "decision": {"type": "string"}, "score": fields["score"]}
+    statuses = ("400", "401", "404", "413", "429", "503")
+    return {
+        "post": {
+            "summary": "Say what an answer was worth.",
+            "security": [{"key": []}, {}],
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"type": "object", "properties": fields, "oneOf": either}}},
+            },
+            "responses": {"200": _ok({"type": "object", "properties": taken}), **{status: _failed() for status in statuses}},
         }
     }
 

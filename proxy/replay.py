@@ -205,7 +205,7 @@ class Replay:
             return
         try:
             self._work()
-        except OSError as error:
+        except Exception as error:  # of the disk, nearly always; whatever it is, the thread must not end by it
             self._again_at = now + RETRY_S
             self._fail(error)
         else:
@@ -252,7 +252,7 @@ class Replay:
             if isinstance(item, _Opinion):
                 return feedback_line(self.writer, number, **item._asdict())
             return record_line(self.writer, number, *item)
-        except (TypeError, ValueError):  # a fault of ours, which must not end the log
+        except Exception:  # a fault of ours, which must not end the log
             log.exception("a line of the replay log could not be made")
             self.lost("unmade", 1, first=number, last=number)
             return b""
@@ -321,7 +321,7 @@ class Replay:
         for ledger in self._left:
             ledger.close()
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self.failing:
             self.failing = True
             self._counts.replay_failing(True)

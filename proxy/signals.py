@@ -42,7 +42,7 @@ class Index:
     """What is said of decisions anywhere in the log. Made in a pass before the Records are read, since it may stand anywhere."""
 
     _said: dict[str, tuple[float, str, int, float]] = field(default_factory=dict)  # decision -> time, writer, number, score
-    _begun: dict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))  # prompt -> begins of its requests
+    _begun: "dict[str, array[float]]" = field(default_factory=lambda: defaultdict(lambda: array("d")))  # prompt -> begins of its requests
 
     @classmethod
     def of(cls, entries: Iterable[Placed]) -> "Index":

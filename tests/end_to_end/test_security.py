@@ -14,6 +14,7 @@ from bestserve.policy.record import to_bytes
 from bestserve.proxy import endpoints
 from bestserve.proxy.config import parse
 from bestserve.proxy.dialects.openai import MOST_CHOICES, MOST_TOKENS, REFUSED_FIELDS
+from bestserve.proxy.segments import files, lines
 
 from .world import Client, Got, World, chat, completion, event, hang_up, piece, refuse, stream, world
 
@@ -324,7 +325,7 @@ CANARY = "canary-prompt-5d1f"
 
 
 async def test_keys_and_prompts_are_nowhere(tmp_path, caplog, capfd, monkeypatch):
-    """Not in a log, a record, a metric or an error, also when things go wrong in every way that there is."""
+    """Not in a log, a record, a segment, a metric or an error, also when things go wrong in every way that there is."""
     caplog.set_level(logging.DEBUG)
     said: list[bytes] = []
     ask = {**chat(CANARY), "user": CANARY, "metadata": {"x": CANARY}, "tools": [{"type": "function", "function": {"name": CANARY}}]}
@@ -339,7 +340,7 @@ async def test_keys_and_prompts_are_nowhere(tmp_path, caplog, capfd, monkeypatch
     def breaks(*_: object) -> None:
         raise ZeroDivisionError("on purpose")
 
-    async with world(tmp_path, more=KEYS) as here:
+    async with world(tmp_path, more=KEYS + "replay: {dir: replay}") as here:
         scripts = [
             refuse(400, {"object": "error", "message": echo, "code": 400}),
             refuse(422, {"detail": [{"type": "x", "loc": ["body", "x"], "msg": "wrong", "input": CANARY}]}),
@@ -369,17 +370,20 @@ async def test_keys_and_prompts_are_nowhere(tmp_path, caplog, capfd, monkeypatch
             await one(ask)
         here.serving.chooser = replace(here.serving.chooser, policy=breaks)
         await one(ask)
+        await (await here.ask({"decision": CANARY, "score": CANARY, "comment": CANARY}, "/v1/feedback", **key(TEAM))).answer()
         await here.settled()
         _, metrics = await get(here, "/metrics")
         _, records = await get(here, "/admin/records", **key(BOSS))
         _, backends = await get(here, "/admin/backends", **key(BOSS))
 
     assert len(here.serving.recent) > 10
+    written = b"".join(line for path in files([tmp_path / "replay"]) for line in lines(path))
+    assert written.count(b"\n") == len(here.serving.recent)
     assert records == b"".join(map(to_bytes, here.serving.recent))
     out, err = capfd.readouterr()
     logged = "\n".join(logging.Formatter().format(record) for record in caplog.records)
     assert "failed before it was decided" in logged
-    everything = b"\n".join([*said, metrics, records, backends, logged.encode(), out.encode(), err.encode()])
+    everything = b"\n".join([*said, written, metrics, records, backends, logged.encode(), out.encode(), err.encode()])
     for secret in (CANARY, TEAM, BOSS, sha256(TEAM.encode()).hexdigest()):
         assert secret.encode() not in everything
 
