@@ -11,7 +11,8 @@ from bestserve.proxy.log_verify import verify
 from bestserve.proxy.segments import files
 from bestserve.proxy.signals import joined
 
-from ..proxy.log_by_hand import everything
+from tests.proxy.log_by_hand import everything
+
 from .world import Client, World, chat, nothing, refuse, say, stream, world
 
 pytestmark = pytest.mark.anyio

@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_told_with_file_and_line_and_passed_over(tmp_path
     path.write_bytes(record_line(WRITER, 1, record("d1"), AROUND) + b"junk\n" + record_line(WRITER, 2, record("d2"), AROUND) + b'{"kind')
     problems = []
 
-    found = [placed for placed in read([path, tmp_path / "gone.jsonl"], problems.append)]
+    found = list(read([path, tmp_path / "gone.jsonl"], problems.append))
 
     assert [(placed.number, placed.entry.seq) for placed in found] == [(1, 1), (3, 2)]
     assert [(p.path.name, p.line, p.torn) for p in problems] == [("x.jsonl", 2, False), ("x.jsonl", 4, True), ("gone.jsonl", 1, False)]

@@ -88,7 +88,7 @@ def test_a_full_segment_is_sealed_packed_and_followed_by_another(tmp_path):
     with writing(tmp_path, segment_mb=0.02, fsync_ms=0) as (log, _):
         for i in range(60):
             log.keep(record(f"d{i}"), AROUND)
-            until(lambda: log._written == i + 1)
+            until(lambda n=i + 1: log._written == n)
 
     assert len(segments(tmp_path)) > 3
     assert verify(files([tmp_path])).plain() | {"files": 0, "writers": 0} == {
