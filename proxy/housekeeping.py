@@ -99,7 +99,8 @@ class Housekeeper:
             if not alone:
                 self._duty_at = time.monotonic() + LOOK_S
                 return
-            adopt(folder, self._writer, self._lost)
+            if not self._ending.is_set():  # afterwards our writer could not tell of losses
+                adopt(folder, self._writer, self._lost)
             pack_left(folder, self._settings)
             if self._uploader is not None:
                 self._uploader.step(finished(folder, self._settings.compression), self._ending)

@@ -10,7 +10,6 @@ from bestserve.proxy.entries import Kept, Said
 from bestserve.proxy.log_verify import verify
 from bestserve.proxy.segments import files
 from bestserve.proxy.signals import joined
-
 from tests.proxy.log_by_hand import everything
 
 from .world import Client, World, chat, nothing, refuse, say, stream, world

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bestserve import profiles
 from bestserve.policy.facts import SLO, TASKS, Budget
+from bestserve.proxy import config as config_module
 from bestserve.proxy.config import BackendConfig, BadConfig, Config, Key, Listen, PolicyConfig, Replay, SLOConfig, environment, load, parse
 
 PROFILE = """
@@ -68,7 +69,7 @@ def test_backends_are_enough(folder):
     assert config.slo_for("default") == SLO(1.0, 0.060, None, hard=True)
     assert (config.policy.checkpoint, config.policy.fallback, config.policy.explore) == (None, "deadline-greedy", 0.0)
     assert (config.probe.interval_ms, config.timeouts.total_ms, config.circuit.failures) == (500, 600_000, 3)
-    assert (config.keys, config.default_model, config.replay, config.warnings) == ((), None, None, ())
+    assert (config.keys, config.default_model, config.replay) == ((), None, None)
     assert config.log.level == "info"
 
 
@@ -96,8 +97,31 @@ def test_the_contracts_example_loads(folder):
     assert config.policy.dir == folder / "policies"
     assert config.replay is not None
     assert config.replay.dir == folder / "replay"
-    assert config.warnings == ("replay: accepted, but the log is not written by this version",)
+    assert config.replay.upload == "s3://bucket/prefix"
     assert config.keys[0].requests_per_minute == 600
+
+
+@pytest.mark.parametrize(("key", "value", "extra"), [("upload", "s3://bucket", "upload"), ("compression", "zstd", "zstd")])
+def test_what_needs_a_library_that_is_not_there_says_which_extra_brings_it(folder, monkeypatch, key, value, extra):
+    """Before anything is served."""
+    monkeypatch.setattr(config_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(config_module.segments, "has_zstd", lambda: False)
+    assert problems(folder, fleet("a") + f"replay: {{{key}: '{value}'}}")[0].endswith(f"`pip install 'bestserve[{extra}]'`")
+
+
+def test_limits_of_the_log_are_told_in_what_it_counts_in(folder):
+    """Bytes and seconds; without a limit, infinitely many."""
+    replay = read(folder, fleet("a") + "replay: {segment_mb: 0.5, segment_min: 2, fsync_ms: 20, max_gb: 2, max_days: 1}").replay
+    assert (replay.segment_bytes, replay.segment_s, replay.fsync_s, replay.most_bytes, replay.most_age_s) == (
+        500_000,
+        120,
+        0.02,
+        2e9,
+        86_400,
+    )
+    unlimited = read(folder, fleet("a") + "replay: {}").replay
+    assert (unlimited.most_bytes, unlimited.most_age_s) == (float("inf"), float("inf"))
+    assert unlimited.dir == folder / "replay"
 
 
 def test_the_shipped_example_loads():
@@ -168,6 +192,11 @@ def test_a_tier_is_worth_what_is_written_or_its_usual(folder):
         ("listen: {port: [80]}", "c.yaml:3: listen.port: must be a whole number, is a list"),
         ("listen: {port: 70000}", "c.yaml:3: listen.port: must be at most 65535, is '70000'"),
         ("listen: {port: 0x50}", "c.yaml:3: listen.port: must be a whole number, is '0x50'"),
+        ("replay: {compression: lz4}", "c.yaml:3: replay.compression: must be 'gzip', 'zstd' or 'none', is 'lz4'"),
+        ("replay: {fsync_ms: 0}", "c.yaml:3: replay.fsync_ms: must be at least 10, is '0'"),
+        ("replay: {max_gb: 0}", "c.yaml:3: replay.max_gb: must be at least 0.001, is '0'"),
+        ("replay: {secret: canary}", "c.yaml:3: replay.secret: must be at least 16 characters without spaces"),
+        ("replay: {upload: /tmp}", "c.yaml:3: replay.upload: must be a URL that starts with one of s3://, gs://, az://, file://"),
         ("listen: 3", "c.yaml:3: listen: must be a mapping, is '3'"),
         ("listen: {host: {}}", "c.yaml:3: listen.host: must be text, is a mapping"),
         ("listen: {host: no}", "c.yaml:3: listen.host: must be text, is 'no'; write it in quotes if it is meant"),

@@ -108,7 +108,7 @@ def test_the_same_again_is_taken_and_written_once():
 
 def test_nobody_changes_a_mind_forever():
     """A decision is written down so many times and no more."""
-    taker, kept = desk()
+    taker, kept = desk(per_minute=100_000)
     told = SEALS.told("d1", "a")
     for i in range(MOST_CHANGES):
         taker.take("a", body(told, i / 10_000), 0.0)
