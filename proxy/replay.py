@@ -47,7 +47,7 @@ log = logging.getLogger("bestserve")
 POLL_S = 0.05
 RETRY_S = 1.0
 CLOSE_S = 10.0
-BATCH = 64  # lines that are written together
+BATCH = 16  # lines that are written together; between two writes the loop's thread has its turn
 LEAST_ODDS = 1 / 64
 
 
@@ -239,11 +239,8 @@ class Replay:
 
     def _next(self) -> _Batch:
         """Lines of what waits longest."""
-        first, lines = self._written + 1, []
-        for number in range(first, first + min(BATCH, len(self._queue))):
-            lines.append(self._line(number))
-            if number % 8 == 0:
-                time.sleep(0)  # let the loop have its turn
+        first = self._written + 1
+        lines = [self._line(number) for number in range(first, first + min(BATCH, len(self._queue)))]
         return _Batch(b"".join(lines), first, first + len(lines) - 1)
 
     def _line(self, number: int) -> bytes:
