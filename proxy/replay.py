@@ -226,9 +226,7 @@ class Replay:
 
     def _look(self) -> None:
         """Whether our files are still there. What was in a segment that is not is lost."""
-        if not self._tape.is_there():
-            self._tape.drop()
-            self._give_up("vanished", self._sealed + 1)
+        self._miss()
         if self._ledger is None or not self._ledger.path.exists():
             self.settings.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._left += [self._ledger] if self._ledger else []
@@ -236,6 +234,11 @@ class Replay:
             ledger.made, ledger.sealed = self._made, self._sealed
             self._ledger = ledger
             ledger.made = self._made  # again: a request may have come in between
+
+    def _miss(self) -> None:
+        if not self._tape.is_there():
+            self._tape.drop()
+            self._give_up("vanished", self._sealed + 1)
 
     def _next(self) -> _Batch:
         """Lines of what waits longest."""
@@ -279,6 +282,7 @@ class Replay:
         try:
             self._tape.sync()
         except OSError:  # what the kernel could not write it may have let go: nothing is known of it
+            self._miss()
             self._tape.drop()
             self._give_up("unwritable", self._synced + 1)
             raise
@@ -295,7 +299,11 @@ class Replay:
             self._ledger.sealed = self._sealed
 
     def _seal(self) -> None:
-        sealed = self._tape.seal()
+        try:
+            sealed = self._tape.seal()
+        except OSError:  # removed in the moment since it was looked for
+            self._give_up("vanished", self._sealed + 1)
+            raise
         self._sealed = self._written
         if self._ledger is not None:
             self._ledger.sealed = self._sealed

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from bestserve.proxy import replay as module
+from bestserve.proxy import segments as segments_module
 from bestserve.proxy.entries import Kept, Lost, Said
 from bestserve.proxy.log_verify import verify
 from bestserve.proxy.replay import LEAST_ODDS, Replay, odds_at
@@ -247,6 +248,29 @@ def test_a_directory_that_vanishes_is_made_again(tmp_path):
     entries, _ = everything(folder)
     assert [e.decision for e in entries if isinstance(e, Kept)] == ["after"]
     assert verify(files([folder])).plain()["lost"] == {"vanished": 5}
+
+
+def test_a_segment_that_cannot_be_sealed_is_counted(tmp_path, monkeypatch):
+    """It vanished between the look and the rename; the next one is begun."""
+    refusing = threading.Event()
+    refusing.set()
+    seal = segments_module.seal
+
+    def refuse(path):
+        if refusing.is_set():
+            path.unlink()
+        return seal(path)
+
+    monkeypatch.setattr("bestserve.proxy.tape.seal", refuse)
+    with writing(tmp_path, segment_mb=1e-6) as (log, counted):
+        log.keep(record("gone"), AROUND)
+        until(lambda: counted.lost["vanished"] == 1)
+        refusing.clear()
+        log._again_at = 0.0
+        log.keep(record("after"), AROUND)
+
+    assert [e.decision for e in everything(tmp_path)[0] if isinstance(e, Kept)] == ["after"]
+    assert verify(files([tmp_path])).plain()["lost"] == {"vanished": 1}
 
 
 def test_a_disk_that_does_not_sync_costs_what_was_not_on_it(tmp_path, monkeypatch):
