@@ -65,7 +65,12 @@ def _said(asked: bytes, folder: str, wall_s: float) -> tuple[bytes, bool]:
         command, cwd=folder, env={}, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, start_new_session=True
     )
     late = threading.Event()
-    alarm = threading.Timer(wall_s, lambda: (late.set(), _kill(process)))
+
+    def end() -> None:
+        late.set()
+        _kill(process)
+
+    alarm = threading.Timer(wall_s, end)
     alarm.start()
     try:
         assert process.stdin is not None
@@ -78,9 +83,8 @@ def _said(asked: bytes, folder: str, wall_s: float) -> tuple[bytes, bool]:
         alarm.cancel()
         _kill(process)
         process.wait()
-        for end in (process.stdin, process.stdout):
-            with suppress(BrokenPipeError):
-                end.close()  # type: ignore[union-attr]
+        with process.stdout, suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
