@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .schema import TASKS, Answers, BadProfile, BudgetEffect, Engine, Profile, Source, parse
 
-__all__ = ["TASKS", "Answers", "BadProfile", "BudgetEffect", "Engine", "Profile", "Source", "load", "names", "parse"]
+__all__ = ["TASKS", "Answers", "BadProfile", "BudgetEffect", "Engine", "Profile", "Source", "find", "load", "names", "parse"]
 
 _HERE = Path(__file__).parent
 
@@ -17,15 +17,22 @@ def names() -> list[str]:
 
 def load(name_or_path: str | Path) -> Profile:
     """Load a shipped profile by its name, or any profile by its path. Raises BadProfile."""
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = _HERE / f"{name_or_path}.toml"
-        if not path.is_file():
-            raise BadProfile(f"profile {str(name_or_path)!r} is not shipped and is not a path to a .toml file; " + _have())
+    path = find(name_or_path)
     try:
         return parse(tomllib.loads(path.read_text(encoding="utf-8")), name=path.stem)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, BadProfile) as error:
         raise BadProfile(f"{path.name}: {error}") from error
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The file of a shipped profile, by its name, or the path that is given. Raises BadProfile."""
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        return path
+    path = _HERE / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise BadProfile(f"profile {str(name_or_path)!r} is not shipped and is not a path to a .toml file; " + _have())
+    return path
 
 
 def _have() -> str:

@@ -72,9 +72,9 @@ def _said(asked: bytes, folder: str, wall_s: float) -> tuple[bytes, bool]:
 
     alarm = threading.Timer(wall_s, end)
     alarm.start()
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        assert process.stdin is not None
-        assert process.stdout is not None
         with suppress(BrokenPipeError):
             process.stdin.write(asked)
             process.stdin.close()
