@@ -6,7 +6,7 @@ is poor otherwise: docs/quality.md says how coarse each is. `all` puts checks to
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -149,6 +149,7 @@ class Json(Checked):
             jsonschema.Draft202012Validator.check_schema(schema)
         except jsonschema.SchemaError as error:
             raise ValueError(f"not a JSON schema: {error.message}") from error
+        _resolve(schema)
         return schema
 
     def score(self, said: str) -> float:
@@ -156,7 +157,10 @@ class Json(Checked):
             value = text.json(said)
         except ValueError:
             return 0.0
-        if not _validator(self.answer).is_valid(value):
+        try:
+            if not _validators()(self.answer).is_valid(value):
+                return 0.0
+        except RecursionError:  # a value that is nested without end, in a schema that follows it
             return 0.0
         right = [_same(_at(value, path), wanted) for path, wanted in self.fields.items()]
         return 0.5 + 0.5 * sum(right) / len(right) if right else 1.0
@@ -332,8 +336,24 @@ def _validators() -> Callable[..., Any]:
     return lambda schema: kind(schema, registry=referencing.Registry())
 
 
-def _validator(schema: dict[str, Any]) -> Any:
-    return _validators()(schema)
+def _resolve(schema: dict[str, Any]) -> None:
+    """Follow every reference once. Raises ValueError for one that leads out of the schema or nowhere."""
+    import referencing
+    from referencing.jsonschema import DRAFT202012
+
+    resolver = referencing.Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    for reference in _references(schema):
+        try:
+            resolver.lookup(reference)
+        except referencing.exceptions.Unresolvable as error:
+            raise ValueError(f"the schema has no {reference!r}, and nothing is fetched") from error
+
+
+def _references(schema: Any) -> Iterator[str]:
+    for key, value in schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ():
+        if key == "$ref":
+            yield str(value)
+        yield from _references(value)
 
 
 def _at(value: Any, path: str) -> Any:
