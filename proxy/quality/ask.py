@@ -17,8 +17,10 @@ from bestserve.proxy.wire import Timeouts
 from .prompts import Prompt
 
 PATH = "/v1/chat/completions"
-TRIES = 4
-WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
+WAITS_S = (1.0, 2.0, 4.0)
+"""Before the second, third and fourth try, where the server does not say when."""
+
+LONGEST_WAIT_S = 30.0
 FINAL = (401, 403, 404)
 AGAIN = (408, 429, 500, 502, 503, 504)
 
@@ -67,21 +69,25 @@ class Asker:
 
     async def ask(self, body: bytes) -> Answer:
         """Ask, and ask again where that may help. Raises Failed or Hopeless."""
-        why = ""
-        for turn in range(TRIES):
+        waits = iter(WAITS_S)
+        while True:
             try:
-                reply = await self.upstream.exchange("POST", PATH, body)
-                try:
-                    return _answer(reply, await reply.whole())
-                finally:
-                    reply.close()
+                return await self._once(body)
             except _Later as later:
-                why = str(later)
-                await asyncio.sleep(min(LONGEST_WAIT_S, later.wait_s or WAIT_S * 2**turn))
-            except BackendFailure as failure:
-                why = f"no answer: {failure}"
-                await asyncio.sleep(WAIT_S * 2**turn)
-        raise Failed(why)
+                wait_s = next(waits, None)
+                if wait_s is None:
+                    raise Failed(str(later)) from later
+                await asyncio.sleep(min(LONGEST_WAIT_S, wait_s if later.wait_s is None else later.wait_s))
+
+    async def _once(self, body: bytes) -> Answer:
+        try:
+            reply = await self.upstream.exchange("POST", PATH, body)
+            try:
+                return _answer(reply, await reply.whole())
+            finally:
+                reply.close()
+        except BackendFailure as failure:
+            raise _Later(f"no answer: {failure}", None) from failure
 
     def close(self) -> None:
         self.upstream.close()
@@ -105,8 +111,8 @@ def _answer(reply: Reply, body: bytes) -> Answer:
             f"the proxy set a budget of {limit} tokens by itself: ask the backend directly, or let the proxy have no budget but none"
         )
     try:
-        choice = orjson.loads(body)["choices"][0]
-        usage = orjson.loads(body).get("usage") or {}
+        told = orjson.loads(body)
+        choice, usage = told["choices"][0], told.get("usage") or {}
         return Answer(choice["message"].get("content") or "", choice.get("finish_reason") == "length", usage.get("completion_tokens"))
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
         raise Failed("the answer is not a chat completion") from error

