@@ -80,3 +80,14 @@ def test_every_module_imports_without_the_extras(installed):
     )
     said = run(installed, "python", "-c", code)
     assert said.returncode == 0, said.stderr
+
+
+def test_a_verb_of_an_extra_says_which(installed, tmp_path):
+    """Its prompts are in the wheel, its libraries are not, and it says what to install."""
+    code = "import bestserve.proxy.quality.prompts as p\nprint(sum(len(f.read_text().splitlines()) for f in p.SETS.glob('*.jsonl')))"
+    assert int(run(installed, "python", "-c", code).stdout) >= 250
+
+    said = run(installed, "bestserve", "quality", "--url", "http://127.0.0.1:1", "--model", "m", "--answers", str(tmp_path / "a.jsonl"))
+    assert said.returncode == 1
+    assert "pip install 'bestserve[quality]'" in said.stderr
+    assert "Traceback" not in said.stderr
