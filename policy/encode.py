@@ -57,11 +57,12 @@ FEATURES = (
     "work_s",  # backend-seconds that it takes from others
     "load",  # requests there, as a share of the places
     "price",  # reward per backend-second
-    "usd",  # money, from the profile's price
+    "usd",  # money: its share of what the hardware costs an hour, and what is paid to others
+    "pay",  # reward that the money paid to others is worth
 )
 N_FEATURES = len(FEATURES)
 F = {name: i for i, name in enumerate(FEATURES)}
-TTFT, TPOT, TOKENS, LATENCY, P_WHOLE, P_ON_TIME, QUALITY, WORK, LOAD, PRICE, USD = range(N_FEATURES)
+TTFT, TPOT, TOKENS, LATENCY, P_WHOLE, P_ON_TIME, QUALITY, WORK, LOAD, PRICE, USD, PAY = range(N_FEATURES)
 
 SURE_SHARE = 0.5
 """Of an estimated prompt's tokens, those that are surely there. The backend has the last word."""
@@ -110,6 +111,7 @@ class Asked(NamedTuple):
     tpot_s: float
     e2e_s: float
     weight: float
+    usd_weight: float  # reward per USD
 
 
 class Caps(NamedTuple):
@@ -155,7 +157,8 @@ def asked_of(ask: Ask) -> Asked:
     """An Ask in numbers."""
     length, slo = ask.length, ask.slo
     ceiling = math.inf if ask.max_tokens is None else float(ask.max_tokens)
-    return Asked(float(ask.prompt_tokens), float(ask.n), ceiling, math.log(length.median), length.sigma, *limits(slo), ask.weight)
+    shape = float(ask.prompt_tokens), float(ask.n), ceiling, math.log(length.median), length.sigma
+    return Asked(*shape, *limits(slo), ask.weight, ask.usd_weight)
 
 
 def limits(slo: SLO) -> tuple[float, float, float]:
@@ -213,6 +216,7 @@ def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
         soon = in_time(ttft, asked.ttft_s) * in_time(tpot, asked.tpot_s)
         crowd = fleet.in_flight[b] / places
         up = seen.able[b] and fleet.usable[b]
+        read_usd, write_usd = asked.prompt * c.usd_per_prompt_token[b], asked.n * c.usd_per_token[b]
         for k in range(n_budgets):
             i, rung = (b * n_budgets + k) * N_FEATURES, k * N_RUNG
             tokens, whole = ladder[rung + _TOKENS], ladder[rung + _WHOLE]
@@ -229,7 +233,9 @@ def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
             x[i + WORK] = work
             x[i + LOAD] = crowd
             x[i + PRICE] = fleet.price[b]
-            x[i + USD] = work * c.usd_per_s[b]
+            paid = read_usd + write_usd * tokens
+            x[i + USD] = work * c.usd_per_s[b] + paid
+            x[i + PAY] = paid * asked.usd_weight
             sure = SURE_SHARE * asked.prompt + ladder[rung + _SURE]
             mask[b * n_budgets + k] = up and ladder[rung + _DISTINCT] > 0.0 and sure <= c.context[b]
     mask[len(seen.able) * n_budgets] = True

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .encode import Observation
 
 __all__ = [
+    "FREE",
     "SLO",
     "TASKS",
     "Action",
@@ -37,6 +38,7 @@ __all__ = [
     "Load",
     "Mask",
     "Outcome",
+    "Tariff",
 ]
 
 Floats = NDArray[np.float64]
@@ -78,6 +80,22 @@ class Budget:
         return "none" if self.tokens is None else str(self.tokens)
 
 
+class Tariff(NamedTuple):
+    """What somebody else is paid for an answer: USD a token. What owned hardware costs an hour stands in its profile."""
+
+    prompt_token: float = 0.0
+    answer_token: float = 0.0
+    cached_token: float | None = None  # of a prompt, where it was found in the provider's cache; None: as any other
+
+    def usd(self, prompt: float, answer: float, cached: float = 0.0) -> float:
+        """The price of one answer. `cached` tokens are among those of the prompt."""
+        kept = self.prompt_token if self.cached_token is None else self.cached_token
+        return (prompt - cached) * self.prompt_token + cached * kept + answer * self.answer_token
+
+
+FREE = Tariff()
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One upstream server: what it is called, what it is believed to be. Where it lives is the proxy's business."""
@@ -87,6 +105,7 @@ class Backend:
     profile: Profile = field(compare=False)
     capabilities: frozenset[str] = frozenset()
     max_in_flight: int | None = None  # requests at it at once, where the operator sets a limit
+    tariff: Tariff = FREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +126,7 @@ class Ask:
     tier: str  # service tier after the key's class was applied
     weight: float  # what an answer on time is worth, relative to other tiers
     session: str | None = None  # a hash; the same for requests of one conversation
+    usd_weight: float = 0.0  # reward that a dollar paid to others is worth here
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +162,8 @@ class Constants(NamedTuple):
     kv_capacity: Column
     context: Column
     usd_per_s: Column  # 0 where the profile has no price
+    usd_per_prompt_token: Column  # what is paid to others; 0 for what is one's own
+    usd_per_token: Column  # of an answer
 
     @classmethod
     def of(cls, backends: Sequence[Backend]) -> "Constants":
@@ -160,6 +182,8 @@ class Constants(NamedTuple):
             kv_capacity=[float(e.kv_tokens) for e in engines],
             context=[float(e.context) for e in engines],
             usd_per_s=[(backend.profile.usd_per_hour or 0.0) / 3600 for backend in backends],
+            usd_per_prompt_token=[backend.tariff.prompt_token for backend in backends],
+            usd_per_token=[backend.tariff.answer_token for backend in backends],
         )
 
     def with_limits(self, column: int, max_running: int | None, kv_tokens: int | None) -> "Constants":
@@ -307,3 +331,4 @@ class Outcome:
     finish_reason: str | None
     cut: bool  # ended by a cap that we set, not the client
     reason: str | None = None  # of a refusal: one word, e.g. "queue_full"
+    usd: float = 0.0  # paid to others for it

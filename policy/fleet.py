@@ -27,9 +27,8 @@ from . import books as bk
 from . import circuit as ct
 from .books import Open, Paces, Reports
 from .circuit import CircuitRules, Circuits, CircuitState
-from .encode import N_FEATURES, TPOT, TTFT
+from .encode import N_FEATURES, TPOT, TTFT, Observation
 from .facts import Backend, Columns, Constants, Decision, Ending, FleetView, Floats, Load, Outcome, knowledge_of
-from .numeric import Column
 
 __all__ = ["CircuitRules", "CircuitState", "Fleet", "Ticket"]
 
@@ -80,7 +79,7 @@ class Fleet:
         self._first, self._each, self._circuits = Paces.of(0), Paces.of(0), Circuits.of(0)
         self._rate = 0.0
         self._rate_at = -math.inf
-        self.recent: deque[tuple[Column, Column, float]] = deque(maxlen=RECENT)  # (quality, work, weight) of recent asks; see `price`
+        self.recent: deque[Observation] = deque(maxlen=RECENT)  # of recent asks; see `price`
         self.replace(backends)
 
     # --- who belongs to the fleet ---
@@ -158,9 +157,9 @@ class Fleet:
         self._rate = self.arrival_rate(now) + 1.0 / RATE_S
         self._rate_at = now
 
-    def note(self, quality: Column, work: Column, weight: float) -> None:
-        """Remember what a recent ask would get and cost at each action, (A - 1,) each, and its weight: what prices are made of."""
-        self.recent.append((quality, work, weight))
+    def note(self, observation: Observation) -> None:
+        """Remember what a recent ask would get and cost at each action: what prices are made of."""
+        self.recent.append(observation)
 
     def set_prices(self, prices: Floats) -> None:
         """Set the price of a second of each backend, (B,)."""

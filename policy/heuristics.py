@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .encode import LATENCY, LOAD, N_FEATURES, P_ON_TIME, PRICE, QUALITY, TOKENS, USD, WORK, Observation
+from .encode import LATENCY, LOAD, N_FEATURES, P_ON_TIME, PAY, PRICE, QUALITY, TOKENS, USD, WORK, Observation
 from .facts import Action
 from .numeric import Cells, Column, Flags, numeric
 
@@ -28,6 +28,9 @@ FITS = 0.5
 
 SHED_BELOW = 0.02
 """Bid-price sheds a request whose best action scores less."""
+
+PAID_LAST = 1e6
+"""More than any load, so that least-loaded asks whom it has to pay after all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +92,32 @@ def random(x: Column, mask: Flags, weight: float, parameters: Column, scores: Ce
 
 @numeric
 def least_loaded(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
-    """The backend with the smallest share of its places taken; of its budgets the one that cuts least."""
+    """The backend with the smallest share of its places taken, one that is paid for only where no other can; of its budgets the one that
+    cuts least."""
     for a in range(len(scores) - 1):
-        scores[a] = -x[a * N_FEATURES + LOAD] if mask[a] else -math.inf
+        last = PAID_LAST if x[a * N_FEATURES + PAY] > 0.0 else 0.0
+        scores[a] = -x[a * N_FEATURES + LOAD] - last if mask[a] else -math.inf
     among_best(x, TOKENS, scores)
 
 
 @numeric
 def deadline_greedy(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
-    """The best answer that is likely on time; when none is, the one most likely to be, or the soonest (SlackFit's rule).
+    """The best answer that is likely on time; when none is, the one most likely to be, or the soonest (SlackFit's rule). What is paid for
+    an answer is taken from its worth, and what is not worth its price is left out.
 
     Parameters: how likely it must be.
     """
     fits = False
     for a in range(len(scores) - 1):
-        fit = mask[a] and x[a * N_FEATURES + P_ON_TIME] >= parameters[0]
-        scores[a] = x[a * N_FEATURES + QUALITY] if fit else -math.inf
+        i = a * N_FEATURES
+        fit = mask[a] and x[i + P_ON_TIME] >= parameters[0] and is_worth(x, i, weight)
+        scores[a] = weight * x[i + QUALITY] - x[i + PAY] if fit else -math.inf
         fits = fits or fit
     if fits:
         among_best(x, P_ON_TIME, scores)
         return
     for a in range(len(scores) - 1):
-        scores[a] = x[a * N_FEATURES + P_ON_TIME] if mask[a] else -math.inf
+        scores[a] = x[a * N_FEATURES + P_ON_TIME] if mask[a] and is_worth(x, a * N_FEATURES, weight) else -math.inf
     among_best(x, LATENCY, scores)
     for a in range(len(scores) - 1):  # the soonest, not the latest
         scores[a] = -scores[a] if scores[a] > -math.inf else scores[a]
@@ -131,13 +138,13 @@ def weighted_score(x: Column, mask: Flags, weight: float, parameters: Column, sc
 
 @numeric
 def bid_price(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
-    """What an action is worth on time, less the price of the backend's time that it takes; Shed when nothing is worth its price.
+    """What an action is worth on time, less the price of the backend's time that it takes and what is paid; Shed when nothing is worth it.
 
     Parameters: the least score, and what prices are multiplied by.
     """
     for a in range(len(scores) - 1):
         i = a * N_FEATURES
-        score = weight * x[i + QUALITY] * x[i + P_ON_TIME] - parameters[1] * x[i + PRICE] * x[i + WORK]
+        score = weight * x[i + QUALITY] * x[i + P_ON_TIME] - parameters[1] * x[i + PRICE] * x[i + WORK] - x[i + PAY]
         scores[a] = score if mask[a] and score >= parameters[0] * weight else -math.inf
 
 
@@ -149,6 +156,12 @@ RULES: dict[str, Rule] = {
     "bid-price": Rule("bid-price", bid_price, (SHED_BELOW, 1.0)),
 }
 """With the parameters that they have untuned."""
+
+
+@numeric
+def is_worth(x: Column, i: int, weight: float) -> bool:
+    """Whether what is paid for the action whose row begins at i is less than what it is expected to bring; always where nothing is."""
+    return x[i + PAY] <= weight * x[i + QUALITY] * x[i + P_ON_TIME]
 
 
 @numeric
@@ -194,17 +207,17 @@ def share(scores: Cells) -> None:
 
 
 @numeric
-def explore_into(probabilities: Cells, x: Column, mask: Flags, explore: float) -> None:
-    """Mix a policy's probabilities with even ones over the actions that are likely on time; nothing changes when none is."""
+def explore_into(probabilities: Cells, x: Column, mask: Flags, weight: float, explore: float) -> None:
+    """Mix a policy's probabilities with even ones over the actions that are likely on time and worth their price, if there are any."""
     n = 0
     for a in range(len(probabilities) - 1):
-        n += mask[a] and x[a * N_FEATURES + P_ON_TIME] >= FITS
+        n += mask[a] and x[a * N_FEATURES + P_ON_TIME] >= FITS and is_worth(x, a * N_FEATURES, weight)
     if n == 0:
         return
     for a in range(len(probabilities)):
         probabilities[a] *= 1.0 - explore
     for a in range(len(probabilities) - 1):
-        if mask[a] and x[a * N_FEATURES + P_ON_TIME] >= FITS:
+        if mask[a] and x[a * N_FEATURES + P_ON_TIME] >= FITS and is_worth(x, a * N_FEATURES, weight):
             probabilities[a] += explore / n
 
 
@@ -213,5 +226,5 @@ def explored(probabilities: Column, observation: Observation, explore: float) ->
     if not explore:
         return probabilities
     mixed = list(probabilities)
-    explore_into(mixed, observation.features, observation.mask, explore)
+    explore_into(mixed, observation.features, observation.mask, observation.weight, explore)
     return mixed

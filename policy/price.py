@@ -10,8 +10,11 @@ prices. So prices are found by walking against that slope, from where they were 
 second follow it. At low demand every price is zero and only quality counts.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
+from .encode import N_FEATURES, PAY, QUALITY, WORK, Observation
 from .facts import Floats
 from .numeric import numeric
 
@@ -20,6 +23,13 @@ HEADROOM = 1.3
 
 SMOOTH = 0.02
 """Requests choose by a softmax of this temperature (in quality) rather than all alike, so that a small change of price moves a few."""
+
+
+def wanted(observations: Iterable[Observation]) -> tuple[Floats, Floats]:
+    """What some requests would get at each action, less what others would be paid for it, and the backend-seconds: (C, A - 1) each."""
+    weights, rows = zip(*((o.weight, o.features) for o in observations), strict=True)
+    x = np.array(rows).reshape(len(rows), -1, N_FEATURES)
+    return np.array(weights)[:, None] * x[:, :, QUALITY] - x[:, :, PAY], x[:, :, WORK]
 
 
 @numeric

@@ -1,9 +1,10 @@
 """(Outcome, what was asked) -> what the answer was worth. The only reward there is.
 
-    r = weight * quality * g(latency, SLO)
+    r = weight * quality * g(latency, SLO) - usd_weight * usd
 
-g is 1 inside the SLO and, if it is hard, 0 outside; a soft one decays with the lateness. A client that went away is a miss. A shed
-earns a small constant: it must beat serving late, and lose to serving anything on time.
+g is 1 inside the SLO and, if it is hard, 0 outside; a soft one decays with the lateness. A client that went away is a miss. usd is what
+was paid to others, whether an answer came of it or not. A shed earns a small constant: it must beat serving late, and lose to serving
+anything on time that is worth its price.
 """
 
 import math
@@ -29,9 +30,10 @@ def reward(outcome: Outcome, ask: Ask, profile: Profile | None, objective: Objec
     """What one finished request was worth. `profile` is of the backend that answered; None for a Shed. `told`: it was asked to be short."""
     if outcome.ending is Ending.SHED or profile is None:
         return ask.weight * objective.shed
+    paid = ask.usd_weight * outcome.usd
     if outcome.ending is not Ending.DONE:
-        return 0.0
-    return ask.weight * quality(outcome, ask, profile, told=told) * timeliness(outcome, ask.slo, objective)
+        return -paid
+    return ask.weight * quality(outcome, ask, profile, told=told) * timeliness(outcome, ask.slo, objective) - paid
 
 
 def quality(outcome: Outcome, ask: Ask, profile: Profile, *, told: bool = False) -> float:

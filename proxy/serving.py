@@ -15,7 +15,7 @@ from bestserve.policy.decide import Chooser, actions_of, decide
 from bestserve.policy.encode import Observation
 from bestserve.policy.facts import SLO, TASKS, Ask, Budget, Decision, FleetView, Outcome
 from bestserve.policy.fleet import CircuitRules, Fleet, Ticket
-from bestserve.policy.price import prices
+from bestserve.policy.price import prices, wanted
 from bestserve.policy.record import Record
 
 from .board import Board
@@ -168,7 +168,7 @@ class Serving:
             log.exception("the policy %s failed; the fallback decides", self.chooser.name)
             self.metrics.fell_back()
             decision, observation = self._decided(ask, view, self.fallback)
-        self.fleet.note(observation["quality"], observation["work_s"], ask.weight)
+        self.fleet.note(observation)
         return decision, observation
 
     def _decided(self, ask: Ask, view: FleetView, chooser: Chooser) -> tuple[Decision, Observation]:
@@ -213,10 +213,9 @@ class Serving:
         """Let prices follow demand."""
         fleet = self.fleet
         if fleet.recent:
-            quality, work, weight = map(np.array, zip(*fleet.recent, strict=True))
             now = self.clock()
             before = np.array(fleet.view(now).columns.price)
-            fleet.set_prices(prices(before, quality * weight[:, None], work, fleet.arrival_rate(now)))
+            fleet.set_prices(prices(before, *wanted(fleet.recent), fleet.arrival_rate(now)))
 
     # --- what is asked about us ---
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bestserve.policy import task
 from bestserve.policy.decide import Chooser, actions_of, decide
-from bestserve.policy.facts import SLO, Ask, Backend, Budget, Decision, Ending, Length, Outcome
+from bestserve.policy.facts import SLO, Ask, Backend, Budget, Decision, Ending, Length, Outcome, Tariff
 from bestserve.policy.fleet import Fleet
 from bestserve.policy.heuristics import by_name
 from bestserve.profiles.schema import TASKS, Engine, Profile
@@ -53,6 +53,11 @@ SMALL = backend("small", slower=1.0, quality=0.4, can="tools")
 MEDIUM = backend("medium", slower=3.0, quality=0.6, can="tools json")
 LARGE = backend("large", slower=9.0, quality=0.8, can="tools json vision")
 LADDER = (SMALL, MEDIUM, LARGE)
+BOUGHT = replace(
+    backend("bought", slower=2.0, quality=0.8, can="tools json", max_running=1000, prefill_tokens_per_s=1e6, step_per_seq_s=0.0),
+    tariff=Tariff(1e-6, 4e-6, 5e-7),
+)
+"""Somebody else's: as good as the large one, quick, and paid by the token; 300 in and 129 out are some 0.0008 dollars."""
 
 
 def ask(**changes: object) -> Ask:

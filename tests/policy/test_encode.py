@@ -10,7 +10,7 @@ from bestserve.policy.books import Open
 from bestserve.policy.encode import FEATURES, encode, phi
 from bestserve.policy.facts import SLO, Budget, Length, Load
 from bestserve.policy.fleet import Fleet
-from tests.policy.facts_by_hand import BUDGETS, LADDER, LARGE, SMALL, ask, backend
+from tests.policy.facts_by_hand import BOUGHT, BUDGETS, LADDER, LARGE, SMALL, ask, backend
 
 ONE = (backend("small", quality=0.4),)
 
@@ -184,6 +184,19 @@ def test_a_held_backend_is_asked_when_nobody_else_can():
         fleet.end(fleet.begin(decision(fleet, name), 0.0), outcome(Ending.REFUSED, reason="queue_full"), 0.0)
         after = encode(ask(), fleet.view(0.0), (Budget(),)).mask
         assert (before, after) == (([True] * 3, [False, True, True]) if name == "small" else ([False, True, True], [True] * 3))
+
+
+def test_what_others_are_paid_for():
+    """Each token of the prompt once and each of every answer; what owned hardware costs is money too, and paid to nobody."""
+    fleet = Fleet((LARGE, BOUGHT))
+    seen = encode(ask(allowed=frozenset(fleet.names), prompt_tokens=1000, n=2, usd_weight=100.0), fleet.view(0.0), (Budget(), Budget(128)))
+    owned, paid = slice(0, 2), slice(2, 4)
+
+    usd = [1000 * 1e-6 + 2 * tokens * 4e-6 for tokens in seen["tokens"][paid]]
+    assert list(seen["pay"][paid]) == pytest.approx([100 * u for u in usd])
+    assert all(all_of_it > u for all_of_it, u in zip(seen["usd"][paid], usd, strict=True))
+    assert list(seen["pay"][owned]) == [0.0, 0.0]
+    assert min(seen["usd"][owned]) > 0
 
 
 def test_the_digest_names_the_observation():

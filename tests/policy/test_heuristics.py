@@ -10,7 +10,7 @@ from bestserve.policy.encode import encode
 from bestserve.policy.facts import SLO, Budget, FleetView, Load
 from bestserve.policy.fleet import Fleet
 from bestserve.policy.heuristics import by_name, explored
-from tests.policy.facts_by_hand import BUDGETS, LADDER, ask, backend, chooser
+from tests.policy.facts_by_hand import BOUGHT, BUDGETS, LADDER, ask, backend, chooser
 
 ALL = ["static:medium", "static:medium@128", "random", "least-loaded", "deadline-greedy", "weighted-score", "bid-price"]
 
@@ -140,6 +140,49 @@ def test_bid_price_sheds_what_is_worth_less_than_its_price():
     assert chosen("bid-price", view(fleet=fleet)) == (None, "none")
 
     assert chosen("bid-price", view(fleet=fleet), weight=100.0)[0] is not None
+
+
+def bought(name: str, loads: dict[str, int], usd_weight: float, **changes: object) -> str | None:
+    """Who answers where one backend has to be paid for."""
+    fleet = Fleet((*LADDER, BOUGHT))
+    seen = view(loads, fleet)
+    paying = ask(allowed=frozenset(fleet.names), usd_weight=usd_weight, **changes)
+    return decide(paying, seen, chooser(name, fleet.backends), draw=0.0, id="x")[0].action.backend
+
+
+FULL = {"small": 500, "medium": 500, "large": 500}
+CENT, TOO_DEAR = 100.0, 1000.0
+"""An answer on time is worth a cent; or a tenth of one, which is about what it costs."""
+
+
+@pytest.mark.parametrize("name", ["deadline-greedy", "bid-price"])
+def test_what_has_to_be_paid_is_asked_when_it_is_worth_its_price(name):
+    """Not while an own backend is nearly as good; when all are full, if the answer is worth more; and never for more than that."""
+    assert bought(name, {}, CENT) == "large"
+    assert bought(name, FULL, CENT) == "bought"
+    assert bought(name, FULL, TOO_DEAR) != "bought"
+    assert bought(name, FULL, TOO_DEAR, weight=8.0) == "bought"
+
+
+def test_what_has_to_be_paid_is_asked_for_its_better_answers_too():
+    """Where the own ones on time are so much worse that the difference is worth the price."""
+    assert bought("deadline-greedy", {"large": 500}, CENT) == "bought"
+    assert bought("deadline-greedy", {"large": 500}, 5 * CENT) == "medium"
+
+
+def test_least_loaded_pays_nobody_while_others_can():
+    """However full they are."""
+    assert bought("least-loaded", FULL, CENT) != "bought"
+
+
+def test_exploration_pays_no_more_than_an_answer_is_worth():
+    """What is tried out at random has to be worth its price as well."""
+    fleet = Fleet((*LADDER, BOUGHT))
+    for usd_weight, tried in ((CENT, True), (20 * TOO_DEAR, False)):
+        seen = encode(ask(allowed=frozenset(fleet.names), usd_weight=usd_weight), fleet.view(0.0), BUDGETS)
+        mixed = explored([0.0] * 16 + [1.0], seen, 0.1)
+        assert any(mixed[12:16]) is tried
+        assert any(mixed[:12])
 
 
 def test_exploration_is_even_over_what_is_likely_on_time_and_nothing_else():

@@ -8,8 +8,8 @@ from bestserve.policy import task
 from bestserve.policy.encode import encode
 from bestserve.policy.facts import TASKS
 from bestserve.policy.fleet import Fleet
-from bestserve.policy.price import HEADROOM, asked_for, prices
-from tests.policy.facts_by_hand import BUDGETS, LADDER, ask
+from bestserve.policy.price import HEADROOM, asked_for, prices, wanted
+from tests.policy.facts_by_hand import BOUGHT, BUDGETS, LADDER, ask
 
 
 def demand(n: int = 48) -> tuple[np.ndarray, np.ndarray]:
@@ -31,6 +31,22 @@ def settled(rate: float) -> np.ndarray:
 def test_time_is_free_while_there_is_enough():
     """At a request every ten seconds nobody pays."""
     assert settled(0.1) == pytest.approx(np.zeros(3), abs=1e-9)
+
+
+def test_seconds_are_not_dearer_than_what_can_be_bought_instead():
+    """An own second is worth no more than it would cost to let others do what it does."""
+    fleet = Fleet((*LADDER, BOUGHT))
+    paying = [ask(allowed=frozenset(fleet.names), usd_weight=w) for w in (100.0, 1.0)]
+    dear, cheap = ([encode(a, fleet.view(0.0), BUDGETS)] * 48 for a in paying)
+    alone = [encode(ask(), Fleet(LADDER).view(0.0), BUDGETS)] * 48
+
+    def large(observations) -> float:
+        p = np.zeros(len(observations[0].seen.able))
+        for _ in range(20):
+            p = prices(p, *wanted(observations), 50.0)
+        return p[2]
+
+    assert large(cheap) < large(dear) < large(alone)
 
 
 def test_prices_rise_with_demand():

@@ -48,6 +48,12 @@ def test_lines_of_every_schema_so_far_can_be_read(path):
     assert {line.decision["policy"] for line in lines} == {"deadline-greedy"}
 
 
+def test_what_was_paid_is_told_in_every_line_since_there_was_a_price():
+    """A line of schema 1 cost nothing; today's says what it cost."""
+    assert [from_bytes(line).outcome.usd for line in (GOLDEN / "schema-1.jsonl").read_bytes().splitlines()] == [0.0, 0.0]
+    assert [from_bytes(line).outcome.usd for line in (GOLDEN / "schema-2.jsonl").read_bytes().splitlines()] == [0.0, 0.0015]
+
+
 def test_there_is_a_golden_file_for_todays_schema():
     """A new schema comes with its own."""
     assert (GOLDEN / f"schema-{SCHEMA}.jsonl").is_file()

@@ -43,6 +43,14 @@ def test_a_cut_answer_keeps_what_its_task_allows():
     assert 0 < reward(cut, ask(task=task.prior("chat")), LARGE.profile) < QUALITY / 2
 
 
+def test_what_was_paid_is_taken_off_whatever_came_of_it():
+    """At a hundred a dollar, a cent is a whole answer."""
+    paying = ask(usd_weight=100.0)
+    assert reward(outcome(usd=0.002), paying, LARGE.profile) == pytest.approx(QUALITY - 0.2)
+    assert reward(outcome(Ending.ABANDONED, usd=0.002), paying, LARGE.profile) == pytest.approx(-0.2)
+    assert reward(outcome(usd=0.002), ask(), LARGE.profile) == pytest.approx(QUALITY)
+
+
 @pytest.mark.parametrize(
     ("slo", "how", "late"),
     [
