@@ -30,6 +30,8 @@ from .tally import tally
 
 NEEDED = ("jsonschema", "py3langid", "regex", "tomlkit")
 INTERRUPTED = 130
+CUT_UNSAID = 0.05
+"""Share of answers under no budget that may break off before it is remarked on."""
 
 
 def run(
@@ -74,7 +76,7 @@ def run(
     if profile and merge and out:
         _written(merge, merged, out)
         remarks += [f"{path} was measured before: merge into the profile that it came from" for path in merging.again(profile, merged)]
-    remarks += [f"{what}: {why}" for what, why in survey.failed.items()]
+    remarks += _cut(survey, seen.free, longest) + [f"{what}: {why}" for what, why in survey.failed.items()]
     if as_json:
         told = {"url": url, "model": model, **report.as_dict(seen, merged), "remarks": remarks, "answers": str(ledger.path)}
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
@@ -163,6 +165,15 @@ def _surveyed(survey: Survey, concurrency: int) -> bool:
             click.echo(f"interrupted at {survey.n_known} of {len(survey.questions)} answers{_kept(survey.ledger)}", err=True)
             return False
     return True
+
+
+def _cut(survey: Survey, free: int | None, longest: int) -> list[str]:
+    """What has to be said when the bound on every answer was felt where no budget should be."""
+    rows = [row for (_, place), row in survey.rows.items() if place == free]
+    n_cut = sum(row.cut for row in rows)
+    if n_cut <= CUT_UNSAID * len(rows):
+        return []
+    return [f"{n_cut} of {len(rows)} answers under none broke off at --longest {longest} and count as they are; a larger one lets them end"]
 
 
 def _kept(ledger: Ledger) -> str:

@@ -206,6 +206,19 @@ async def test_a_busy_backend_is_asked_again(backend, mine, tmp_path):
     assert not json.loads(done.output)["remarks"]
 
 
+async def test_answers_that_could_not_end_are_remarked_on(backend, mine, tmp_path):
+    """Where --longest cuts what no budget should."""
+    backend.script = knowing()
+
+    done = await quality(tmp_path, backend.port, "--prompts", str(mine), "--longest", "16", "--json")
+    assert json.loads(done.output)["remarks"] == []
+    backend.script = say("word " * 20, finish="length")
+    done = await quality(tmp_path, backend.port, "--prompts", str(mine), "--longest", "17", "--json")
+
+    (remark,) = json.loads(done.output)["remarks"]
+    assert remark.startswith("10 of 10 answers under none broke off at --longest 17")
+
+
 async def test_one_prompt_without_an_answer_is_told(backend, mine, tmp_path):
     """The others count, the exit code is 1, and the next run asks for that one again."""
     knows = knowing()
