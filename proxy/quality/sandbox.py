@@ -50,11 +50,12 @@ def run(code: str, calls: Sequence[str], *, wall_s: float = WALL_S) -> Ran:
 
 @lru_cache(maxsize=1)
 def lack() -> str | None:
-    """Why code cannot be run here, or None when it can."""
+    """Why code cannot be run here, or None when it can: it computes, and it is refused a file."""
     if not sys.platform.startswith("linux"):
         return "generated code is run on Linux only, where seccomp confines it"
-    ran = run("x = 6", ["x * 7"])
-    return None if ran.values == (42,) else "generated code is not run here: libseccomp.so.2 or the kernel's seccomp is missing"
+    ran = run("x = 6", ["x * 7", "open('/dev/null')"])
+    is_closed = ran.values == (42, Error("PermissionError"))
+    return None if is_closed else "generated code is not run here: libseccomp.so.2 or the kernel's seccomp is missing"
 
 
 def _said(asked: bytes, folder: str, wall_s: float) -> tuple[bytes, bool]:
