@@ -3,6 +3,7 @@
 import csv
 import gzip
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bestserve.policy.facts import Ending
 from bestserve.proxy.cli import main
 from bestserve.proxy.entries import Around, Lost, feedback_line, lost_line, record_line
 from bestserve.proxy.log_row import COLUMNS
+from bestserve.proxy.segments import zstd
 
 from .log_by_hand import AROUND, record
 
@@ -24,7 +26,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five records of two writers, an opinion, and a loss."""
+    """Six records of three writers, an opinion, and a loss: packed both ways, and open."""
     at = [NOW - seconds for seconds in (90_000, 600, 500, 400)]
     one = [
         record_line("h-1-0000000a", 1, record("d1", wall=at[0]), Around(1.0, "team-a", "p1", left=False)),
@@ -41,6 +43,8 @@ def folder(tmp_path):
     log.mkdir()
     (log / "20261122T080000000Z-h-1-0000000a-000001.jsonl.gz").write_bytes(gzip.compress(b"".join(one)))
     (log / "20261122T090000000Z-h-2-0000000b-000001.open.jsonl").write_bytes(b"".join(two) + b'{"kind":"rec')
+    three = record_line("h-3-0000000c", 1, record("d0", wall=NOW - 100_000), AROUND)
+    (log / "20261122T070000000Z-h-3-0000000c-000001.jsonl.zst").write_bytes(zstd().compress(three))
     (log / "secret").write_text("not a segment")
     return log
 
@@ -58,9 +62,9 @@ def as_json(*words: object, code: int = 0) -> dict | list:
 def test_show_lists_the_latest(folder):
     """One line each, with what came of it."""
     said = run("show", folder)
-    assert [line.split()[2] for line in said.splitlines()[1:]] == ["d1", "d2", "d3", "d4", "d5"]
+    assert [line.split()[2] for line in said.splitlines()[1:]] == ["d0", "d1", "d2", "d3", "d4", "d5"]
     assert [line.split()[2] for line in run("show", folder, "-n", 2).splitlines()[1:]] == ["d4", "d5"]
-    d2, d3, d4 = said.splitlines()[2:5]
+    d2, d3, d4 = said.splitlines()[3:6]
     assert "retried" in d2
     assert "0.75" in d3
     assert "abandoned" in d4
@@ -72,7 +76,7 @@ def test_show_lists_the_latest(folder):
     [
         (["--key", "team-b"], ["d4"]),
         (["--ending", "abandoned"], ["d4"]),
-        (["--backend", "large", "--key", "team-a"], ["d1", "d2", "d3", "d5"]),
+        (["--backend", "large", "--key", "team-a"], ["d0", "d1", "d2", "d3", "d5"]),
         (["--backend", "none"], []),
         (["--decision", "d2"], ["d2"]),
         (["--decision", "d2.0123456789abcdef"], ["d2"]),
@@ -96,19 +100,19 @@ def test_stats_counts(folder):
     """Records and what came of them, feedback, signals, losses."""
     said = as_json("stats", folder)
     assert {name: said[name] for name in ("records", "files", "writers", "feedback", "lost", "scored", "mean_score", "kept_by_coin")} == {
-        "records": 5,
-        "files": 2,
-        "writers": 2,
+        "records": 6,
+        "files": 3,
+        "writers": 3,
         "feedback": 1,
         "lost": {"full": 4},
         "scored": 1,
         "mean_score": 0.75,
         "kept_by_coin": 1,
     }
-    assert said["ending"] == {"done": 4, "abandoned": 1}
+    assert said["ending"] == {"done": 5, "abandoned": 1}
     assert said["signals"] == {"cut": 0, "left": 1, "retried": 1}
     assert as_json("stats", folder, "--since", "1h")["records"] == 4
-    assert "done 4" in run("stats", folder)
+    assert "done 5" in run("stats", folder)
 
 
 def test_verify_says_ok_and_what_is_torn(folder):
@@ -121,13 +125,13 @@ def test_verify_says_ok_and_what_is_torn(folder):
 
 def test_verify_names_file_and_line_of_what_is_wrong(folder):
     """Exit code 1, also with --json; the other verbs go on without it, and say so."""
-    path = folder / "20261122T100000000Z-h-3-0000000c-000001.jsonl"
-    path.write_bytes(record_line("h-3-0000000c", 1, record("d6", wall=NOW), AROUND) + b"junk\n")
+    path = folder / "20261122T100000000Z-h-4-0000000d-000001.jsonl"
+    path.write_bytes(record_line("h-4-0000000d", 1, record("d6", wall=NOW), AROUND) + b"junk\n")
     assert f"problem  {path}:2: is not JSON" in run("verify", folder, code=1)
     assert as_json("verify", folder, code=1)["problems"][0]["line"] == 2
     shown = CliRunner().invoke(main, ["log", "show", str(folder), "--json"])
     assert f"passed over: {path}:2: " in shown.stderr
-    assert len(orjson.loads(shown.stdout)) == 6
+    assert len(orjson.loads(shown.stdout)) == 7
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
@@ -153,11 +157,18 @@ def test_export_writes_a_flat_table(folder, tmp_path, name):
             assert next(csv.reader(file)) == list(COLUMNS)
 
 
+def test_parquet_without_its_library_says_which_extra_brings_it(folder, tmp_path, monkeypatch):
+    """And CSV needs none."""
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    assert "pip install 'bestserve[export]'" in run("export", folder, "--out", tmp_path / "rows.parquet", code=1)
+    run("export", folder, "--out", tmp_path / "rows.csv")
+
+
 def test_the_directory_may_come_from_the_config(folder, tmp_path):
     """And what is wrong with it, or lacks, is said in a sentence."""
     config = tmp_path / "bestserve.yaml"
     config.write_text("backends: [{name: a, url: 'http://h:1', model: m, profile: qwen3-1.7b-h100}]\nreplay: {dir: log}\n")
-    assert as_json("stats", "--config", config)["records"] == 5
+    assert as_json("stats", "--config", config)["records"] == 6
     config.write_text("backends: [{name: a, url: 'http://h:1', model: m, profile: qwen3-1.7b-h100}]\n")
     assert "keeps no replay log" in run("stats", "--config", config, code=1)
     config.write_text("backend: []\n")
@@ -182,5 +193,5 @@ def test_the_documented_queries_run(folder):
         db.execute(view.replace("'replay/", f"'{folder}/"))
         by_backend, by_word = [db.execute(query).fetchall() for query in queries]
 
-    assert [row[:3] for row in by_backend] == [("large", 5, 0.8)]
+    assert [row[:3] for row in by_backend] == [("large", 6, pytest.approx(5 / 6))]
     assert by_word == [("d3", "large", 0.75)]
