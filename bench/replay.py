@@ -85,7 +85,7 @@ def request_us(some: list[Record], n: int, clock: Clock) -> float:
 
 def writer(some: list[Record], n: int, clock: Clock) -> tuple[float, float]:
     """Records a second through one writer's thread; bytes of a line."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         log, around = Replay(settings(Path(folder), 10 * n), Silent()), Around(1.0, "team-a", "0" * 16, left=False)
         for i in range(n):
             log.keep(some[i % len(some)], around)

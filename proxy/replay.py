@@ -164,16 +164,16 @@ class Replay:
 
     def keep(self, record: Record, around: Around) -> None:
         """Take note of an ended attempt for which the coin said so."""
-        self._enqueue((record, around))
+        if not self._enqueue((record, around)):
+            self.lost("unwritable" if self.failing else "full", 1)
 
     def say(self, *, decision: str, key: str, score: float) -> bool:
-        """Take note of feedback. False when there is no room for it."""
+        """Take note of feedback. False when there is no room for it: whoever says it is told, so it is not counted as lost."""
         return self._enqueue(_Opinion(self._wall(), decision, key, score))
 
     def _enqueue(self, item: tuple[Record, Around] | _Opinion) -> bool:
         waiting = len(self._queue)
         if waiting >= self._most or self._ending.is_set():
-            self.lost("unwritable" if self.failing else "full", 1)
             return False
         self._made += 1
         if self._ledger is not None:
