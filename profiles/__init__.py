@@ -1,6 +1,7 @@
 """Facts about backends: TOML files and the frozen type they parse into. The only file of this room that reads."""
 
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 
 from .schema import TASKS, Answers, BadProfile, BudgetEffect, Engine, Profile, Source, parse
@@ -31,9 +32,11 @@ def find(name_or_path: str | Path) -> Path:
         return path
     path = _HERE / f"{name_or_path}.toml"
     if not path.is_file():
-        raise BadProfile(f"profile {str(name_or_path)!r} is not shipped and is not a path to a .toml file; " + _have())
+        raise BadProfile(f"profile {str(name_or_path)!r} is not shipped and is not a path to a .toml file; {_near(str(name_or_path))}")
     return path
 
 
-def _have() -> str:
-    return "shipped: " + ", ".join(names())
+def _near(name: str) -> str:
+    """The shipped name that was likely meant, and where all of them are told."""
+    close = get_close_matches(name, names(), n=1)
+    return (f"did you mean {close[0]}? " if close else "") + "`bestserve profiles` lists what ships"

@@ -27,11 +27,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """One table of a profile, the path to it ("engine.", or "" at the top), and the sources met so far."""
+    """One table of a profile, the path to it ("engine.", or "" at the top), the sources met so far, and long ones by a short name."""
 
     table: Mapping[str, Any]
     path: str = ""
     sources: dict[str, Source] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
 
     def __contains__(self, key: str) -> bool:
         return key in self.table
@@ -50,7 +51,7 @@ class Reader:
         value = self.table.get(key, {} if optional else None)
         if not isinstance(value, Mapping):
             raise BadProfile(f"{self.path}{key}: must be a table")
-        return Reader(value, f"{self.path}{key}.", self.sources)
+        return Reader(value, f"{self.path}{key}.", self.sources, self.references)
 
     def text(self, key: str) -> str:
         value = self.table.get(key)
@@ -104,7 +105,8 @@ class Reader:
         if how not in HOWS:
             raise BadProfile(f"{self.path}how: must be one of {', '.join(HOWS)}, is {how!r}")
         error = _at_least_0(self.table["error"], self.path + "error") if "error" in self else None
-        self.sources[self.path.removesuffix(".")] = Source(source=self.text("source"), how=str(how), error=error)
+        text = self.text("source")
+        self.sources[self.path.removesuffix(".")] = Source(source=self.references.get(text, text), how=str(how), error=error)
 
 
 def _at_least_0(raw: object, path: str) -> float:

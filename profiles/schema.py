@@ -4,7 +4,8 @@ A profile file is TOML. Every number may be written bare or as a table that says
 
     step_fixed_s = { value = 0.0071, source = "QwenLM/Qwen3 speed benchmark", how = "fitted", error = 0.08 }
 
-`how` is one of HOWS; `error` is a relative one-sigma error where one is known. Parsing keeps the numbers as plain floats in
+`how` is one of HOWS; `error` is a relative one-sigma error where one is known. A source that many numbers share may stand once,
+in the table `references`, under a short name that the numbers give as their source. Parsing keeps the numbers as plain floats in
 frozen dataclasses and the provenance beside them in `Profile.sources`, keyed by the dotted path ("engine.step_fixed_s").
 """
 
@@ -80,7 +81,7 @@ _POSITIVE = {"prefill_tokens_per_s", "step_fixed_s"}
 
 def parse(mapping: Mapping[str, Any], *, name: str | None = None) -> Profile:
     """Read a profile from a parsed TOML mapping. Raises BadProfile naming the key."""
-    top = Reader(mapping).only(("schema", *_TOP))
+    top = Reader(mapping, references=_references(mapping)).only(("schema", "references", *_TOP))
     if mapping.get("schema", SCHEMA) != SCHEMA:
         raise BadProfile(f"schema: {mapping['schema']!r} is not {SCHEMA}, the one this version reads")
     return Profile(
@@ -99,6 +100,12 @@ def parse(mapping: Mapping[str, Any], *, name: str | None = None) -> Profile:
         lengths_thinking=read_lengths(top.at("lengths_thinking", optional=True)),
         sources=top.sources,
     )
+
+
+def _references(mapping: Mapping[str, Any]) -> dict[str, str]:
+    """Short name -> source."""
+    table = Reader(mapping).at("references", optional=True)
+    return {name: table.text(name) for name in table.table}
 
 
 def _engine(reader: Reader) -> Engine:
