@@ -53,6 +53,10 @@ class Watch:
         wall = time.monotonic() - self._wall
         return {name: round(100 * (used - self._start[name]) / wall, 1) for name, used in self._read().items()}
 
+    def us_each(self, requests: int) -> dict[str, float]:
+        """CPU microseconds, user and system, that each process took for one request."""
+        return {name: round(1e6 * (used - self._start[name]) / max(requests, 1), 1) for name, used in self._read().items()}
+
     def _read(self) -> dict[str, float]:
         return {"load": time.process_time(), **{name: _cpu_s(pid) for name, pid in self._pids.items()}}
 
@@ -251,6 +255,7 @@ class Mode:
             "latency_ms": wire.summary_ms(self.latency),
             "first_byte_ms": wire.summary_ms(self.first_byte),
             "cpu_percent": self.watch.percent(),
+            "cpu_us_per_request": self.watch.us_each(len(self.latency)),
             "cores_percent": self.watch.cores_percent(),
             "errors": dict(self.errors),
         }

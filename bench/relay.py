@@ -85,10 +85,13 @@ MEASURES = (
 ROWS: tuple[tuple[str, str, _Path, bool], ...] = (
     ("added", "300 req/s open loop: latency p50, ms", ("latency_ms", "p50"), True),
     ("added", "  p99, ms", ("latency_ms", "p99"), True),
+    ("added", "  relay CPU a request, us", ("cpu_us_per_request", "relay"), False),
     ("max", "non-streamed req/s, 32 connections", ("per_second",), False),
     ("max", "  latency p50, ms", ("latency_ms", "p50"), False),
     ("max", "  relay CPU, %", ("cpu_percent", "relay"), False),
+    ("max", "  relay CPU a request, us", ("cpu_us_per_request", "relay"), False),
     ("coalesced", "streams/s of 20 coalesced chunks, 32 connections", ("per_second",), False),
+    ("coalesced", "  relay CPU a stream, us", ("cpu_us_per_request", "relay"), False),
     ("paced", "600 streams x 50 tokens/s: tokens/s received", ("tokens_per_second",), False),
     ("paced", "  streams that run, of 600", ("streaming_at_end",), False),
     ("paced", "  seconds after the ramp until all have begun", ("settled_s",), False),
