@@ -1,9 +1,11 @@
 """What is counted, for Prometheus. Every label has a bounded set of values: names come from the config, never from a request.
 
-Under several worker processes prometheus_client keeps the sums in files of a folder (PROMETHEUS_MULTIPROC_DIR), which has to be named
-before this module is imported; `proxy/workers.py` does so.
+A request only adds to plain numbers here, since prometheus_client takes ten times as long to add; `flush` hands them over before every
+exposition, and once a second for the sake of other processes. Under several worker processes prometheus_client keeps the sums in files
+of a folder (PROMETHEUS_MULTIPROC_DIR), which has to be named before this module is imported; `proxy/workers.py` does so.
 """
 
+from bisect import bisect_left
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest, values
@@ -74,26 +76,28 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._all: dict[str, Any] = {name: _make(name, self.registry) for name in TABLE}
         self._children: dict[tuple[str, ...], Any] = {}
+        self._counts: dict[tuple[str, ...], int] = {}  # since the last flush, by name and labels
+        self._tallies: dict[tuple[str, ...], _Tally] = {}
 
     def decided(self, decision: Decision, task: str, decide_s: float, until_s: float) -> None:
         """A decision was made: what it was, the time that it took, and the time since the request's arrival."""
         if not decision.action.shed:
-            self._child("bestserve_decisions_total", str(decision.action.backend), decision.action.budget.name, task).inc()
-        self._child("bestserve_decision_seconds").observe(decide_s)
-        self._child("bestserve_overhead_seconds").observe(until_s)
+            self._count("bestserve_decisions_total", str(decision.action.backend), decision.action.budget.name, task)
+        self._observe(decide_s, "bestserve_decision_seconds")
+        self._observe(until_s, "bestserve_overhead_seconds")
 
     def ended(self, record: Record, duration_s: float) -> None:
         """An attempt is over; `duration_s` is since its request arrived."""
         outcome, decision = record.outcome, record.decision
-        self._child("bestserve_replay_records_total").inc()
+        self._count("bestserve_replay_records_total")
         if outcome.ending is Ending.SHED:
             return
         backend = next(b for b in record.view.backends if b.name == decision.action.backend)
-        self._child("bestserve_attempts_total", str(decision.action.backend), outcome.ending.value).inc()
+        self._count("bestserve_attempts_total", str(decision.action.backend), outcome.ending.value)
         if outcome.ending is Ending.REFUSED:
             return
         error = "" if outcome.ending is Ending.DONE else outcome.ending.value
-        self._child("gen_ai_server_request_duration_seconds", backend.model, error).observe(duration_s)
+        self._observe(duration_s, "gen_ai_server_request_duration_seconds", backend.model, error)
         if outcome.ending is Ending.DONE:
             self._answered(record, backend, duration_s)
 
@@ -101,23 +105,23 @@ class Metrics:
         outcome, model = record.outcome, backend.model
         if outcome.ttft_s is not None:
             waited = duration_s - outcome.total_s
-            self._child("gen_ai_server_time_to_first_token_seconds", model).observe(waited + outcome.ttft_s)
+            self._observe(waited + outcome.ttft_s, "gen_ai_server_time_to_first_token_seconds", model)
             if (outcome.completion_tokens or 0) > 1:
                 per_token = (outcome.total_s - outcome.ttft_s) / ((outcome.completion_tokens or 0) - 1)
-                self._child("gen_ai_server_time_per_output_token_seconds", model).observe(per_token)
+                self._observe(per_token, "gen_ai_server_time_per_output_token_seconds", model)
         for kind, tokens in (("input", outcome.prompt_tokens), ("output", outcome.completion_tokens)):
             if tokens is not None:
-                self._child("gen_ai_client_token_usage", model, kind).observe(tokens)
-        self._child("bestserve_slo_total", str(is_on_time(outcome, record.ask.slo)).lower()).inc()
-        self._child("bestserve_quality_served").observe(quality(outcome, record.ask, backend.profile))
+                self._observe(tokens, "gen_ai_client_token_usage", model, kind)
+        self._count("bestserve_slo_total", str(is_on_time(outcome, record.ask.slo)).lower())
+        self._observe(quality(outcome, record.ask, backend.profile), "bestserve_quality_served")
 
     def shed(self, reason: str, tier: str) -> None:
         """A request that nobody was asked for."""
-        self._child("bestserve_shed_total", reason, tier).inc()
+        self._count("bestserve_shed_total", reason, tier)
 
     def fell_back(self) -> None:
         """The policy failed and the fallback decided."""
-        self._child("bestserve_policy_fallback_total").inc()
+        self._count("bestserve_policy_fallback_total")
 
     def replay_unkept(self) -> None:
         """The coin dropped a Record."""
@@ -152,13 +156,33 @@ class Metrics:
         if self._children.pop((name, *labels), None) is not None:
             self._all[name].remove(*labels)
 
+    def flush(self) -> None:
+        """Hand over what was counted since the last time."""
+        for series, n in self._counts.items():
+            self._child(*series).inc(n)
+        self._counts.clear()
+        for series, tally in self._tallies.items():
+            self._child(*series).add(tally)
+            tally.clear()
+
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes, over all worker processes where there are several."""
+        self.flush()
         if values.ValueClass is values.MutexValue:  # one process: nothing is kept in files
             return generate_latest(self.registry)
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+    def _count(self, *series: str) -> None:
+        self._counts[series] = self._counts.get(series, 0) + 1
+
+    def _observe(self, value: float, *series: str) -> None:
+        tally = self._tallies.get(series)
+        if tally is None:
+            tally = self._tallies[series] = _Tally(_BUCKETS.get(series[0], _SECONDS))
+        tally.counts[bisect_left(tally.bounds, value)] += 1
+        tally.total += value
 
     def _child(self, name: str, *labels: str) -> Any:
         child = self._children.get((name, *labels))
@@ -168,6 +192,29 @@ class Metrics:
         return child
 
 
+class _Tally:
+    """What was observed since the last flush: how often, by bucket, and the sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.clear()
+
+    def clear(self) -> None:
+        self.counts, self.total = [0] * (len(self.bounds) + 1), 0.0
+
+
+class _Histogram(Histogram):
+    """One that takes many observations at once."""
+
+    def add(self, tally: _Tally) -> None:
+        self._sum.inc(tally.total)
+        for bucket, n in zip(self._buckets, tally.counts, strict=True):
+            if n:
+                bucket.inc(n)
+
+
 def _make(name: str, registry: CollectorRegistry) -> Any:
     kind, labels, text = TABLE[name]
     if kind == "counter":
@@ -175,4 +222,4 @@ def _make(name: str, registry: CollectorRegistry) -> Any:
     if kind == "gauge":
         mode = "livesum" if name in _SUMMED else "livemostrecent"
         return Gauge(name, text, labels, registry=registry, multiprocess_mode=mode)  # type: ignore[arg-type]
-    return Histogram(name, text, labels, registry=registry, buckets=_BUCKETS.get(name, _SECONDS))
+    return _Histogram(name, text, labels, registry=registry, buckets=_BUCKETS.get(name, _SECONDS))

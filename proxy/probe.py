@@ -15,13 +15,13 @@ from .upstream import Upstream
 
 log = logging.getLogger("bestserve")
 
-REPRICE_S = 1.0
+SETTLE_S = 1.0
 
 
 async def keep_asking(here: Serving) -> None:
     """Probe every backend of the present config, forever."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(_keep_pricing(here))
+        group.create_task(_keep_settling(here))
         probes: dict[str, asyncio.Task[None]] = {}
         while True:
             for name in [name for name, task in probes.items() if task.done() or name not in here.upstreams]:
@@ -55,10 +55,11 @@ async def _keep_probing(here: Serving, name: str) -> None:
         await asyncio.sleep(here.config.probe.interval_ms / 1000)
 
 
-async def _keep_pricing(here: Serving) -> None:
+async def _keep_settling(here: Serving) -> None:
     while True:
-        await asyncio.sleep(REPRICE_S)
+        await asyncio.sleep(SETTLE_S)
         here.reprice()
+        here.metrics.flush()
 
 
 async def _load(here: Serving, name: str, upstream: Upstream) -> None:

@@ -88,7 +88,7 @@ class Relay:
             decision, observation = self.here.decide(self.ask, view)
             self.odds = self.here.memory.toss()
             now = self.here.clock()
-            self.here.soon(self.here.metrics.decided, decision, self.task_name, now - view.now, now - self.arrived)
+            self.here.metrics.decided(decision, self.task_name, now - view.now, now - self.arrived)
             if decision.action.backend is None:
                 self._shed(decision, observation, view)
             if await self.attempt(decision, view, send):

@@ -1,6 +1,5 @@
 """What one serving process holds: fleet, policy, connections, keys, metrics. Made in `app.build`, adopted anew at every reload."""
 
-import asyncio
 import logging
 import math
 from collections import deque
@@ -96,7 +95,8 @@ class Serving:
         self._say_who_decides()
 
     def close(self) -> None:
-        """Close idle connections."""
+        """Close idle connections, and hand over what was counted."""
+        self.metrics.flush()
         for upstream in self.upstreams.values():
             upstream.close()
 
@@ -203,11 +203,7 @@ class Serving:
     def report(self, record: Record, arrived: float) -> None:
         """Take note of an ended attempt."""
         self.recent.append(record)
-        self.soon(self.metrics.ended, record, self.clock() - arrived)
-
-    def soon(self, count: Callable[..., None], *what: object) -> None:
-        """Count something once the bytes that wait to be written have been: nobody waits for a metric."""
-        asyncio.get_running_loop().call_soon(count, *what)
+        self.metrics.ended(record, self.clock() - arrived)
 
     def reprice(self) -> None:
         """Let prices follow demand."""

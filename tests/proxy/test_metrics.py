@@ -193,3 +193,19 @@ def test_each_process_has_its_own_registry():
     one.fell_back()
 
     assert series(other)["bestserve_policy_fallback_total"] == 0
+
+
+def test_what_was_counted_is_handed_over_once():
+    """Asking twice tells the same numbers, and a bucket holds what is at most its bound."""
+    metrics = Metrics()
+    made, _ = decision()
+    for seconds in (0.0, 1e-5, 1.1e-5, 1.0, 7.0):
+        metrics.decided(made, "qa", seconds, 0.0)
+    once = series(metrics)
+
+    assert series(metrics) == once
+    assert once["bestserve_decision_seconds_count"] == 5
+    assert once["bestserve_decision_seconds_sum"] == pytest.approx(8.000021)
+    assert once['bestserve_decision_seconds_bucket{le="1e-05"}'] == 2
+    assert once['bestserve_decision_seconds_bucket{le="2.5e-05"}'] == 3
+    assert once['bestserve_decision_seconds_bucket{le="1.0"}'] == 4
