@@ -1,6 +1,8 @@
-"""Begin to await something without a task: most sends of a relay are done before they would have to wait."""
+"""Await something without a task. Most sends of a relay are done before they would have to wait; a client that may leave is waited
+for beside every answer, and nearly always in vain."""
 
-from collections.abc import Awaitable, Generator
+import asyncio
+from collections.abc import Awaitable, Coroutine, Generator
 from functools import partial
 from typing import Any
 
@@ -34,3 +36,34 @@ class _Rest:
                 waiting_for = step()
             except StopIteration:
                 return
+
+
+class Aside:
+    """Work that goes on beside a task, in the callbacks of the futures that it waits for. What it raises goes to the loop's handler."""
+
+    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+        self._work = work
+        self._over = False
+        self._go_on()
+
+    def end(self) -> None:
+        """Leave off, so far as it goes. The work may clean up behind itself, but no longer wait."""
+        self._over = True
+        self._work.close()
+
+    def _go_on(self, future: "asyncio.Future[Any] | None" = None) -> None:
+        if self._over:
+            return
+        try:
+            waiting_for = self._work.send(None)
+        except StopIteration:
+            self._over = True
+        else:
+            self._resume_after(waiting_for)
+
+    def _resume_after(self, waiting_for: Any) -> None:
+        if waiting_for is None:  # a bare yield: only a turn of the loop
+            asyncio.get_running_loop().call_soon(self._go_on)
+        else:
+            waiting_for._asyncio_future_blocking = False  # noqa: SLF001  how a task says that it has taken note
+            waiting_for.add_done_callback(self._go_on)

@@ -2,7 +2,7 @@
 
 The books belong to the response call, because it is the one thing that always ends: generators and background tasks of a response may
 be finished late or never when a client goes away. Each attempt opens one entry on the Fleet, and one `finally` closes it and makes
-one Record. Beside the attempts stands a task that waits for the client to leave and then cancels them, so that a client who leaves
+one Record. Beside the attempts something waits for the client to leave and then cancels them, so that a client who leaves
 during a long prefill frees its backend at once and not at the first byte.
 """
 
@@ -22,7 +22,7 @@ from bestserve.policy.record import Record
 
 from .dialects import openai, sglang, sse
 from .errors import OURS, BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
-from .push import begun
+from .push import Aside, begun
 from .serving import Serving
 from .upstream import Reply, Upstream
 from .watch import Watch
@@ -58,14 +58,14 @@ class Relay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = asyncio.current_task()
         assert work is not None
-        watcher = asyncio.get_running_loop().create_task(self._watch(receive, work))
+        watcher = Aside(self._watch(receive, work))
         try:
             await self.attempts(send)
         except Failure as failure:
-            watcher.cancel()  # nothing is left that a client's leaving would have to end
+            watcher.end()  # nothing is left that a client's leaving would have to end
             await response_of(failure, self._told())(scope, receive, send)
         except Exception:
-            watcher.cancel()
+            watcher.end()
             log.exception("request %s failed", self.request_id)
             if not self.started:
                 await response_of(Failure(OURS), self._told())(scope, receive, send)
@@ -74,7 +74,7 @@ class Relay:
             if not self.left:  # the server is going down
                 await self._say_goodbye(scope, receive, send)
         finally:
-            watcher.cancel()
+            watcher.end()
 
     def _told(self) -> dict[str, str]:
         return {name.decode(): value.decode() for name, value in self.told}

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bestserve.proxy.push import begun
+from bestserve.proxy.push import Aside, begun
 
 pytestmark = pytest.mark.anyio
 
@@ -85,3 +85,42 @@ async def test_an_error_is_raised_where_it_happens():
     gate.set()
     with pytest.raises(OSError, match="gone"):
         await rest
+
+
+async def test_what_goes_on_aside_needs_no_task():
+    """Through waits, turns of the loop and what is done already, to its end."""
+    said, gate, before = [], asyncio.Event(), asyncio.all_tasks()
+
+    async def work() -> None:
+        said.append(asyncio.all_tasks() == before)
+        await gate.wait()
+        await asyncio.sleep(0)
+        await gate.wait()
+        said.append("done")
+
+    Aside(work())
+    assert said == [True]
+    gate.set()
+    await asyncio.sleep(0.01)
+
+    assert said == [True, "done"]
+
+
+async def test_what_goes_on_aside_can_be_ended():
+    """It cleans up, and does not go on when what it waited for happens; ending it again changes nothing."""
+    said, gate = [], asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        try:
+            await gate
+            said.append("went on")
+        finally:
+            said.append("cleaned")
+
+    aside = Aside(work())
+    gate.set_result(None)
+    aside.end()
+    aside.end()
+    await asyncio.sleep(0.01)
+
+    assert said == ["cleaned"]
