@@ -1,27 +1,54 @@
-# bestserve for serving: no torch, no compiler, not root.
+# bestserve in a container: not root, no compiler; every package that serving needs is one of those in requirements/serve.lock.
 #
-#   docker build --target serve -t bestserve .
-#   docker run --rm -p 8000:8000 bestserve                                          the demo: an emulated fleet, nothing else needed
-#   docker run --rm -p 8000:8000 -v "$PWD/bestserve.yaml:/etc/bestserve/bestserve.yaml:ro" bestserve \
+#   docker build --target serve -t bestserve .             about docs/operating.md, "In a container"
+#   docker run --rm -p 8000:8000 bestserve                 the demo: an emulated fleet, nothing else needed
+#   docker run --rm -p 8000:8000 -v "$PWD/bestserve.yaml:/etc/bestserve/bestserve.yaml:ro" --stop-timeout 130 bestserve \
 #       serve --config /etc/bestserve/bestserve.yaml --host 0.0.0.0
+#
+#   docker build --target train --build-arg TORCH_INDEX=… -t bestserve-train .      with torch; without the argument, the default index's
 
-FROM python:3.12-slim AS build
+ARG BASE=python:3.12-slim
+
+FROM ${BASE} AS build
+ARG PIP_INDEX_URL
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
+COPY requirements requirements
+RUN python -m venv --without-pip /opt/bestserve \
+    && pip --python /opt/bestserve/bin/python install --require-hashes --only-binary :all: -r requirements/serve.lock
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install --require-hashes --only-binary :all: -r requirements/build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY proxy proxy
 COPY policy policy
 COPY profiles profiles
-RUN python -m venv /opt/bestserve && /opt/bestserve/bin/pip install --no-cache-dir .
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+    && pip --python /opt/bestserve/bin/python install --no-deps --no-index /dist/*.whl
 
-FROM python:3.12-slim AS serve
-RUN useradd --system --uid 10001 --create-home bestserve
-COPY --from=build /opt/bestserve /opt/bestserve
+# torch comes as one version for many platforms, each with an index and with hashes of its own: a version is pinned, hashes are not
+FROM build AS build-train
+ARG TORCH_INDEX
+RUN pip --python /opt/bestserve/bin/python install --only-binary :all: ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(echo /dist/*.whl)[train]"
+
+FROM ${BASE} AS base
+RUN groupadd --gid 10001 bestserve && useradd --uid 10001 --gid 10001 --create-home bestserve
 ENV PATH=/opt/bestserve/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-USER bestserve
 WORKDIR /home/bestserve
+# a number, so that Kubernetes can see that it is not root
+USER 10001:10001
+ENTRYPOINT ["bestserve"]
+
+FROM base AS train
+COPY --from=build-train /opt/bestserve /opt/bestserve
+CMD ["--help"]
+
+FROM base AS serve
+COPY --from=build /opt/bestserve /opt/bestserve
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
-ENTRYPOINT ["bestserve"]
+# a bare socket: an HTTP library takes a second to import where the processor is busy
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-ISc", "import os, socket; \
+    s = socket.create_connection(('127.0.0.1', int(os.environ.get('BESTSERVE_PORT', 8000))), 4); \
+    s.sendall(b'GET /health HTTP/1.0\\r\\n\\r\\n'); \
+    assert b' 200 ' in s.recv(64)"]
 CMD ["demo", "--host", "0.0.0.0"]

@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
+LOCK = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" $(ARGS)
 
-.PHONY: demo test real check bench docs dev sdk-suite format clean help
+.PHONY: demo test real check bench docs dev sdk-suite format lock clean help
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +43,11 @@ dev: $(VENV)/.dev .links ## everything a contributor needs
 format: dev ## put the code in shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+lock: dev ## pin what the image installs, keeping pins that still do; ARGS=--upgrade takes the newest
+	$(LOCK) pyproject.toml --output-file requirements/serve.lock
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(LOCK) - --output-file requirements/build.lock
 
 clean: ## forget what was installed
 	rm -rf $(VENV) .real .links
