@@ -31,9 +31,9 @@ ARG TORCH_INDEX
 RUN pip --python /opt/bestserve/bin/python install --only-binary :all: ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(echo /dist/*.whl)[train]"
 
 FROM ${BASE} AS base
-RUN groupadd --gid 10001 bestserve && useradd --uid 10001 --gid 10001 --create-home bestserve
+RUN groupadd --gid 10001 bestserve && useradd --uid 10001 --gid 10001 --home-dir /var/lib/bestserve --create-home bestserve
 ENV PATH=/opt/bestserve/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-WORKDIR /home/bestserve
+WORKDIR /var/lib/bestserve
 # a number, so that Kubernetes can see that it is not root
 USER 10001:10001
 ENTRYPOINT ["bestserve"]

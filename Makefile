@@ -45,7 +45,7 @@ format: dev ## put the code in shape
 	$(BIN)/ruff check --fix .
 
 lock: dev ## pin what the image installs, keeping pins that still do; ARGS=--upgrade takes the newest
-	$(LOCK) pyproject.toml --output-file requirements/serve.lock
+	$(LOCK) pyproject.toml --extra upload --extra zstd --output-file requirements/serve.lock
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - --output-file requirements/build.lock
 
