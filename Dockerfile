@@ -1,6 +1,6 @@
 # bestserve in a container: not root, no compiler; every package that serving needs is one of those in requirements/serve.lock.
 #
-#   docker build --target serve -t bestserve .             about docs/operating.md, "In a container"
+#   docker build --target serve -t bestserve .             more: docs/operating.md, "In a container"
 #   docker run --rm -p 8000:8000 bestserve                 the demo: an emulated fleet, nothing else needed
 #   docker run --rm -p 8000:8000 -v "$PWD/bestserve.yaml:/etc/bestserve/bestserve.yaml:ro" --stop-timeout 130 bestserve \
 #       serve --config /etc/bestserve/bestserve.yaml --host 0.0.0.0
