@@ -10,7 +10,6 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +42,11 @@ def leave_gpus(seen: Sequence[Row]) -> list[Left]:
 
 
 def _leave(seen: Sequence[Row], group: Callable[[Row], tuple[str, str]]) -> list[Left]:
-    keys = list(dict.fromkeys(map(group, seen)))
-    inside = [[row for row in seen if group(row) == key] for key in keys]
-    outside = [[row for row in seen if group(row) != key] for key in keys]
-    with ProcessPoolExecutor(max_workers=1) as pool:
-        found = list(pool.map(fit, outside))
-    return [Left(*key, errors_of(Roofline(constants), rows)) for key, constants, rows in zip(keys, found, inside, strict=True)]
+    left = []
+    for key in dict.fromkeys(map(group, seen)):
+        roofline = Roofline(fit([row for row in seen if group(row) != key]))
+        left.append(Left(*key, errors_of(roofline, [row for row in seen if group(row) == key])))
+    return left
 
 
 def errors_of(roofline: Roofline, seen: Sequence[Row]) -> dict[str, list[float]]:

@@ -77,6 +77,19 @@ def test_a_number_may_bring_its_source():
     assert profile.sources == {"engine.step_fixed_s": Source("a bench", "fitted", 0.08)}
 
 
+def test_a_source_that_many_share_may_stand_once():
+    """Under a short name in `references`; a source that is no such name is meant as it stands."""
+    mapping = but("engine.step_fixed_s", {"value": 0.007, "source": "runs", "how": "fitted"})
+    mapping["params_b"] = {"value": 8.2, "source": "its card", "how": "published"}
+
+    sources = parse({**mapping, "references": {"runs": "a bench at a commit"}}).sources
+
+    assert sources["engine.step_fixed_s"].source == "a bench at a commit"
+    assert sources["params_b"].source == "its card"
+    with pytest.raises(BadProfile, match=r"^references\.runs: must be a text"):
+        parse({**mapping, "references": {"runs": 3}})
+
+
 def test_an_error_of_a_source_may_be_left_out():
     """Not every number has a known error."""
     profile = parse(but("quality.code", {"value": 0.3, "source": "a paper", "how": "published"}))
