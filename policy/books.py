@@ -7,7 +7,8 @@ long first tokens and tokens have taken lately beside what was predicted, in log
 import math
 from typing import NamedTuple
 
-from .numeric import Cells, numeric
+from .circuit import Circuits, lets_through
+from .numeric import Cells, Column, FlagCells, numeric
 
 FADE_S = 10.0
 """Load that was reported and is not ours is halved by e every so many seconds."""
@@ -89,11 +90,9 @@ def hear(reports: Reports, books: Open, b: int, running: float, waiting: float, 
 
 
 @numeric
-def add_foreign(reports: Reports, b: int, now: float, seen: Open) -> None:
-    """Add to a picture of the open work what is not ours, as far as it still counts."""
-    if reports.requests[b] > 0.0:
-        left = math.exp(-(now - reports.at[b]) / FADE_S)
-        add(seen, b, reports.requests[b] * left, 0.0, reports.decode[b] * left, reports.kv[b] * left)
+def foreign_share(reports: Reports, b: int, now: float) -> float:
+    """How much of what was reported beyond ours still counts."""
+    return math.exp(-(now - reports.at[b]) / FADE_S) if reports.requests[b] > 0.0 else 0.0
 
 
 @numeric
@@ -123,6 +122,62 @@ def learn_pace(paces: Paces, b: int, now: float, took: float, predicted: float, 
     weight = paces.weight[b] * math.exp(-(now - paces.at[b]) / PACE_S) + 1.0
     paces.mean[b] += (max(-PACE_BOUND, min(off, PACE_BOUND)) - paces.mean[b]) / weight
     paces.weight[b], paces.at[b] = min(weight, PACE_MOST), now
+
+
+class Look(NamedTuple):
+    """What a picture of the fleet is made of, (B,) each: the columns of `facts.Columns` that are worked out for it."""
+
+    usable: FlagCells
+    held: FlagCells
+    in_flight: Cells
+    prefill_tokens: Cells
+    decode_tokens: Cells
+    kv_tokens: Cells
+    places: Cells
+    report_age_s: Cells
+    pace_first: Cells
+    pace_each: Cells
+
+    @classmethod
+    def of(cls, n_backends: int) -> "Look":
+        """Blank."""
+        return cls([False] * n_backends, [False] * n_backends, *([0.0] * n_backends for _ in range(8)))
+
+
+class Kept(NamedTuple):
+    """All that a Fleet keeps of its backends in columns."""
+
+    open: Open
+    reports: Reports
+    first: Paces
+    each: Paces
+    circuits: Circuits
+
+    @classmethod
+    def of(cls, n_backends: int) -> "Kept":
+        """Nothing begun, said or learnt."""
+        return cls(Open.of(n_backends), Reports.of(n_backends), Paces.of(n_backends), Paces.of(n_backends), Circuits.of(n_backends))
+
+
+@numeric
+def look(into: Look, kept: Kept, limits: Column, most: Column, now: float) -> None:
+    """Picture the fleet at an instant: what is ours and what is foreign, who may be asked, how far predictions have been off.
+
+    `limits` are the requests that each backend decodes together, `most` those that its operator lets be there at once.
+    """
+    reports, circuits = kept.reports, kept.circuits
+    for b in range(len(limits)):
+        foreign = foreign_share(reports, b, now)
+        into.in_flight[b] = kept.open.requests[b] + reports.requests[b] * foreign
+        into.prefill_tokens[b] = kept.open.prefill[b]
+        into.decode_tokens[b] = kept.open.decode[b] + reports.decode[b] * foreign
+        into.kv_tokens[b] = kept.open.kv[b] + reports.kv[b] * foreign
+        into.places[b] = places_at(reports, b, now, limits[b])
+        into.report_age_s[b] = now - reports.at[b]
+        into.usable[b] = lets_through(circuits, b, now) and into.in_flight[b] < most[b]
+        into.held[b] = now < circuits.held_until[b]
+        into.pace_first[b] = pace_of(kept.first, b, now)
+        into.pace_each[b] = pace_of(kept.each, b, now)
 
 
 @numeric

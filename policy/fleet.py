@@ -25,8 +25,8 @@ from typing import Any
 
 from . import books as bk
 from . import circuit as ct
-from .books import Open, Paces, Reports
-from .circuit import CircuitRules, Circuits, CircuitState
+from .books import Kept, Open
+from .circuit import CircuitRules, CircuitState
 from .encode import N_FEATURES, TPOT, TTFT, Observation
 from .facts import Backend, Columns, Constants, Decision, Ending, FleetView, Floats, Load, Outcome, knowledge_of
 
@@ -75,8 +75,7 @@ class Fleet:
         self._order: tuple[Backend, ...] = ()
         self._column: dict[str, int] = {}
         self._leaving: dict[str, Open] = {}  # the books of removed backends with attempts still open
-        self._open, self._siblings, self._reports = Open.of(0), Open.of(0), Reports.of(0)
-        self._first, self._each, self._circuits = Paces.of(0), Paces.of(0), Circuits.of(0)
+        self._kept, self._siblings, self._with_siblings = Kept.of(0), Open.of(0), False
         self._rate = 0.0
         self._rate_at = -math.inf
         self.recent: deque[Observation] = deque(maxlen=RECENT)  # of recent asks; see `price`
@@ -89,30 +88,26 @@ class Fleet:
         wanted = {backend.name: backend for backend in backends}
         before, n = self._column, len(wanted)
         for name, i in before.items():
-            if self._open.requests[i]:
-                self._leaving[name] = Open(*([cells[i]] for cells in self._open))
-        after = Open.of(n), Reports.of(n), Paces.of(n), Paces.of(n), Circuits.of(n)
-        entries = []
+            if self._kept.open.requests[i]:
+                self._leaving[name] = Open(*([cells[i]] for cells in self._kept.open))
+        after, entries = Kept.of(n), []
         for i, (name, backend) in enumerate(wanted.items()):
             entry = _Entry(backend)
             if name in before:
                 entry = self._entries[before[name]]
                 entry.backend = backend
-                for old, new in zip(self._kept(), after[1:], strict=True):
+                for old, new in zip(self._kept[1:], after[1:], strict=True):
                     _carry(old, before[name], new, i)
             if name in self._leaving:
-                _carry(self._leaving.pop(name), 0, after[0], i)
+                _carry(self._leaving.pop(name), 0, after.open, i)
             entries.append(entry)
-        self._open, self._reports, self._first, self._each, self._circuits = after
-        self._siblings = Open.of(n)
+        self._kept, self._siblings, self._with_siblings = after, Open.of(n), False
         self._entries, self._order = entries, tuple(wanted.values())
         self._column = {name: i for i, name in enumerate(wanted)}
         self._constants, self._knowledge = Constants.of(self._order), knowledge_of(self._order)
+        self._most = [math.inf if b.max_in_flight is None else float(b.max_in_flight) for b in self._order]
         self._prices = [0.0] * n
         self.recent.clear()
-
-    def _kept(self) -> Iterable[Iterable[MutableSequence[Any]]]:
-        return self._reports, self._first, self._each, self._circuits
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -136,8 +131,8 @@ class Fleet:
         if b is None:
             return
         self._entries[b].load = load
-        ours = bk.total(self._open, self._siblings)
-        bk.hear(self._reports, ours, b, float(load.running), float(load.waiting), float(load.used_tokens), now)
+        ours = bk.total(self._kept.open, self._siblings)
+        bk.hear(self._kept.reports, ours, b, float(load.running), float(load.waiting), float(load.used_tokens), now)
         self._constants = self._constants.with_limits(b, load.max_running, load.kv_tokens)
 
     def ready(self, name: str, ready: bool, now: float) -> None:
@@ -145,12 +140,12 @@ class Fleet:
         b = self._column.get(name)
         if b is not None:
             self._entries[b].ready = ready
-            ct.probed(self._circuits, self.rules, b, now, ready)
+            ct.probed(self._kept.circuits, self.rules, b, now, ready)
 
     def siblings(self, sums: Open) -> None:
         """Take the books of the other worker processes."""
         if len(sums.requests) == len(self._order):
-            self._siblings = sums
+            self._siblings, self._with_siblings = sums, True
 
     def arrive(self, now: float) -> None:
         """Count one request, for the arrival rate."""
@@ -176,8 +171,8 @@ class Fleet:
         ticket = Ticket(decision, name, now, float(decision.prompt_tokens), decision.expected_tokens, float(decision.prompt_tokens))
         b = self._column.get(name)
         if b is not None:
-            ticket.trial = ct.try_out(self._circuits, self.rules, b, now)
-            ticket.paces = bk.pace_of(self._first, b, now), bk.pace_of(self._each, b, now)
+            ticket.trial = ct.try_out(self._kept.circuits, self.rules, b, now)
+            ticket.paces = bk.pace_of(self._kept.first, b, now), bk.pace_of(self._kept.each, b, now)
             row = decision.index * N_FEATURES
             ticket.predicted = decision.observation.features[row + TTFT], decision.observation.features[row + TPOT]
         self._add(name, 1.0, ticket.prefill, ticket.decode, ticket.kv)
@@ -206,28 +201,10 @@ class Fleet:
 
     def view(self, now: float) -> FleetView:
         """A frozen picture of this instant."""
-        seen = bk.total(self._open, self._siblings)
-        n, reports, circuits = len(self._order), self._reports, self._circuits
-        usable = [ct.lets_through(circuits, b, now) for b in range(n)]
-        for b in range(n):
-            bk.add_foreign(reports, b, now, seen)
-            most = self._order[b].max_in_flight
-            usable[b] = usable[b] and (most is None or seen.requests[b] < most)
-        columns = Columns(
-            now=now,
-            arrival_rate=self.arrival_rate(now),
-            usable=usable,
-            held=[now < until for until in circuits.held_until],
-            in_flight=seen.requests,
-            prefill_tokens=seen.prefill,
-            decode_tokens=seen.decode,
-            kv_tokens=seen.kv,
-            places=[bk.places_at(reports, b, now, limit) for b, limit in enumerate(self._constants.max_running)],
-            report_age_s=[now - at for at in reports.at],
-            price=self._prices,
-            pace_first=[bk.pace_of(self._first, b, now) for b in range(n)],
-            pace_each=[bk.pace_of(self._each, b, now) for b in range(n)],
-        )
+        picture = bk.Look.of(len(self._order))
+        kept = self._kept._replace(open=bk.total(self._kept.open, self._siblings)) if self._with_siblings else self._kept
+        bk.look(picture, kept, self._constants.max_running, self._most, now)
+        columns = Columns(now=now, arrival_rate=self.arrival_rate(now), price=self._prices, **picture._asdict())
         return FleetView(self._order, self._constants, columns, self._knowledge)
 
     def arrival_rate(self, now: float) -> float:
@@ -236,16 +213,16 @@ class Fleet:
 
     def books(self) -> Open:
         """This process's own open work."""
-        return bk.copy(self._open)
+        return bk.copy(self._kept.open)
 
     def in_flight(self) -> dict[str, int]:
         """This process's open attempts by backend, removed backends included until their last attempt has ended."""
-        here = {name: round(self._open.requests[i]) for name, i in self._column.items()}
+        here = {name: round(self._kept.open.requests[i]) for name, i in self._column.items()}
         return here | {name: round(books.requests[0]) for name, books in self._leaving.items()}
 
     def circuit(self, name: str, now: float) -> CircuitState:
         """The state of one backend's circuit. Raises KeyError for an unknown name."""
-        return ct.state_of(self._circuits, self._column[name], now)
+        return ct.state_of(self._kept.circuits, self._column[name], now)
 
     def is_up(self, name: str, now: float) -> bool:
         """Whether the backend has answered its last probe and its circuit is not open."""
@@ -254,14 +231,14 @@ class Fleet:
     def load_of(self, name: str) -> tuple[Load | None, float]:
         """A backend's last report and when it came."""
         b = self._column[name]
-        return self._entries[b].load, self._reports.at[b]
+        return self._entries[b].load, self._kept.reports.at[b]
 
     # --- below: how ---
 
     def _add(self, name: str, requests: float, prefill: float, decode: float, kv: float) -> None:
         b = self._column.get(name)
         if b is not None:
-            bk.add(self._open, b, requests, prefill, decode, kv)
+            bk.add(self._kept.open, b, requests, prefill, decode, kv)
         else:
             books = self._leaving.setdefault(name, Open.of(1))
             bk.add(books, 0, requests, prefill, decode, kv)
@@ -270,7 +247,7 @@ class Fleet:
 
     def _heal(self, b: int, ticket: Ticket, outcome: Outcome, now: float) -> None:
         """What a request met says about the backend's health."""
-        circuits = self._circuits
+        circuits = self._kept.circuits
         if ticket.trial:
             circuits.trial_until[b] = -math.inf
         match outcome.ending:
@@ -291,10 +268,10 @@ class Fleet:
         tokens = outcome.completion_tokens or 0
         if outcome.ending is not Ending.DONE or outcome.ttft_s is None:
             return
-        bk.learn_pace(self._first, b, now, outcome.ttft_s, ticket.predicted[0], ticket.paces[0])
+        bk.learn_pace(self._kept.first, b, now, outcome.ttft_s, ticket.predicted[0], ticket.paces[0])
         if tokens > 1:
             each = (outcome.total_s - outcome.ttft_s) / (tokens - 1)
-            bk.learn_pace(self._each, b, now, each, ticket.predicted[1], ticket.paces[1])
+            bk.learn_pace(self._kept.each, b, now, each, ticket.predicted[1], ticket.paces[1])
 
 
 def _carry(old: Iterable[MutableSequence[Any]], i: int, new: Iterable[MutableSequence[Any]], j: int) -> None:
