@@ -10,7 +10,10 @@ implementation. Where torch may be, numba may be too: `bestserve.policy.learn.co
 from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any, TypeVar
 
-Column = Sequence[float]
+import numpy as np
+from numpy.typing import NDArray
+
+Column = Sequence[float] | NDArray[np.float64]
 """Numbers to read: a list, a tuple, or an array of one axis."""
 
 Cells = MutableSequence[float]

@@ -1,0 +1,90 @@
+"""The actor-critic as arithmetic: rows and context in, a logit and a price for every action out.
+
+One scorer is shared by all actions, so nothing depends on how many backends or budgets there are, or in which order they stand:
+
+    h_a = relu(W1 row_a + Wc context + b1)              each action by itself
+    g_a = relu(W2 h_a + Wp mean over allowed h + b2)    beside the others (Deep Sets, Zaheer et al. 2017)
+    logit_a = prior_a + w_actor g_a                     the prior is the bid-price policy's score
+    harm_a  = w_critic g_a                              what choosing a costs all others, in answers of quality 1
+
+The critic's harm is the opportunity cost that economics calls a price: harm / work is reward per backend-second. With a network of
+zeros the policy is its prior.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from .encode import N_FEATURES, P_ON_TIME, PRICE, QUALITY, WORK
+from .facts import Floats
+from .inputs import N_CONTEXT, N_ROW
+from .numeric import Cells, Column, Flags, numeric
+
+WIDTH = 48
+
+TEMPERATURE = 0.05
+"""So much quality is one nat of prior."""
+
+
+class Network(NamedTuple):
+    """Weights. H = WIDTH."""
+
+    w1: Floats  # (N_ROW, H)
+    wc: Floats  # (N_CONTEXT, H)
+    b1: Floats  # (H,)
+    w2: Floats  # (H, H)
+    wp: Floats  # (H, H)
+    b2: Floats  # (H,)
+    w3: Floats  # (H, 2): actor, critic
+    b3: Floats  # (2,)
+
+
+SHAPES = {
+    "w1": (N_ROW, WIDTH),
+    "wc": (N_CONTEXT, WIDTH),
+    "b1": (WIDTH,),
+    "w2": (WIDTH, WIDTH),
+    "wp": (WIDTH, WIDTH),
+    "b2": (WIDTH,),
+    "w3": (WIDTH, 2),
+    "b3": (2,),
+}
+
+
+def untaught() -> Network:
+    """A network of zeros: the policy is its prior."""
+    return Network(**{name: np.zeros(shape) for name, shape in SHAPES.items()})
+
+
+@numeric
+def forward(net: Network, rows: Floats, context: Floats, mask: Floats) -> Floats:
+    """(A, 2): the actor's part of each logit, and each action's harm. `mask` is (A,) of 0 and 1."""
+    hidden = np.maximum(np.dot(rows, net.w1) + (np.dot(context, net.wc) + net.b1), 0.0)
+    pooled = np.dot(mask, hidden) / mask.sum()
+    hidden = np.maximum(np.dot(hidden, net.w2) + (np.dot(pooled, net.wp) + net.b2), 0.0)
+    out: Floats = np.dot(hidden, net.w3) + net.b3
+    return out
+
+
+@numeric
+def prior_into(logits: Cells, x: Column, mask: Flags, weight: float, parameters: Column) -> None:
+    """The bid-price policy's scores as logits (A,): parameters are the score of Shed, and what prices are multiplied by."""
+    for a in range(len(mask) - 1):
+        i = a * N_FEATURES
+        score = x[i + QUALITY] * x[i + P_ON_TIME] - parameters[1] * x[i + PRICE] * x[i + WORK] / weight
+        logits[a] = score / TEMPERATURE if mask[a] else -math.inf
+    logits[len(mask) - 1] = parameters[0] / TEMPERATURE
+
+
+@numeric
+def softmax(logits: Cells) -> None:
+    """Logits to probabilities, in place; -inf to 0."""
+    top, total = -math.inf, 0.0
+    for a in range(len(logits)):
+        top = max(top, logits[a])
+    for a in range(len(logits)):
+        logits[a] = math.exp(max(logits[a] - top, -700.0)) if logits[a] > -math.inf else 0.0
+        total += logits[a]
+    for a in range(len(logits)):
+        logits[a] = logits[a] / total
