@@ -1,9 +1,10 @@
 """(Ask, FleetView, budgets) -> Observation: what a request would meet at each backend under each budget.
 
 Facts
-    A backend that batches continuously reads new prompts before it goes on writing, so a new request waits for the prompts ahead of it
-    and, where every place is taken, for a place. Once it runs, every step of the batch gives it one token; a step gets longer with the
-    batch and with the context that it holds, and is put off by the prompts that arrive meanwhile.
+    A backend that batches continuously reads new prompts before it goes on writing, so a new request waits for the step that is under
+    way, for the prompts ahead of it and, where every place is taken, for a place. Reading brings the first token. Once it runs, every
+    step of the batch gives it one token; a step gets longer with the batch and with the context that it holds, and is put off by the
+    prompts that arrive meanwhile.
 
 Plan
     A row of FEATURES for each action that asks somebody, backend-major, in one flat list: every heuristic and every network reads this
@@ -306,7 +307,8 @@ def speed(asked: Asked, fleet: Columns, c: Constants, b: int, cached: float) -> 
     running = min(present, places)
     step = (c.step_fixed[b] + running * c.step_per_seq[b] + min(kv, c.kv_capacity[b]) * c.step_per_kv[b]) * fleet.pace_each[b]
     new = prompt - cached * (1.0 - c.cached_cost[b])
-    ttft = (c.overhead[b] + c.prefill_fixed[b] + (fleet.prefill_tokens[b] + new) / c.prefill_rate[b]) * fleet.pace_first[b] + step
+    begun = 0.5 * step if fleet.in_flight[b] > 0.0 else 0.0  # the rest of the step that is under way
+    ttft = (c.overhead[b] + c.prefill_fixed[b] + (fleet.prefill_tokens[b] + new) / c.prefill_rate[b]) * fleet.pace_first[b] + begun
     if present > running:  # those ahead have to write theirs first
         ttft += (present - running) / places * (fleet.decode_tokens[b] / present) * step
     reading = min(fleet.arrival_rate * new / len(c.context) / c.prefill_rate[b], 0.5)

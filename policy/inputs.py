@@ -14,6 +14,7 @@ from .encode import (
     N_FEATURES,
     P_ON_TIME,
     P_WHOLE,
+    PAY,
     PRICE,
     QUALITY,
     TOKENS,
@@ -34,7 +35,7 @@ ROW = (
     "p_on_time",
     "worth",  # quality on time
     "worth_gap",  # to the best one's
-    "cost",  # price of the work, in answers of quality 1
+    "cost",  # price of the work and what is paid, in answers of quality 1
     "score",  # worth less cost
     "score_gap",  # to the best one's
     "first",  # log of predicted first token / its deadline
@@ -84,7 +85,7 @@ def rows_of(seen: Seen, x: Column, mask: Flags) -> Floats:
     f = np.asarray(x).reshape((n, N_FEATURES))
     allowed = np.asarray(mask)[:n]
     worth = f[:, QUALITY] * f[:, P_ON_TIME]
-    cost = f[:, PRICE] * f[:, WORK] / seen.asked.weight
+    cost = (f[:, PRICE] * f[:, WORK] + f[:, PAY]) / seen.asked.weight
     score = worth - cost
     fleet, c = seen.fleet, seen.constants
     rows[:n, 0] = 1.0

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .encode import N_FEATURES, P_ON_TIME, PRICE, QUALITY, WORK
+from .encode import N_FEATURES, P_ON_TIME, PAY, PRICE, QUALITY, WORK
 from .facts import Floats
 from .inputs import N_CONTEXT, N_ROW
 from .numeric import Cells, Column, Flags, numeric
@@ -72,7 +72,7 @@ def prior_into(logits: Cells, x: Column, mask: Flags, weight: float, parameters:
     """The bid-price policy's scores as logits (A,): parameters are the score of Shed, and what prices are multiplied by."""
     for a in range(len(mask) - 1):
         i = a * N_FEATURES
-        score = x[i + QUALITY] * x[i + P_ON_TIME] - parameters[1] * x[i + PRICE] * x[i + WORK] / weight
+        score = x[i + QUALITY] * x[i + P_ON_TIME] - (parameters[1] * x[i + PRICE] * x[i + WORK] + x[i + PAY]) / weight
         logits[a] = score / TEMPERATURE if mask[a] else -math.inf
     logits[len(mask) - 1] = parameters[0] / TEMPERATURE
 

@@ -9,16 +9,15 @@ from numpy.random import Generator
 
 from bestserve.profiles.schema import Profile
 
-from .batching import Core, Done, Engines, Limits, Slots
+from .batching import Core, Limits
 from .books import Kept
 from .circuit import CircuitRules
 from .encode import caps_of
 from .engine import core_of, limits_of
-from .facts import BRIEF, BRIEF_CUT, CUT, KNOWN, WHOLE, Backend, Budget, Constants, Floats, knowledge_of
+from .facts import Backend, Budget, Constants, knowledge_of
 from .fleet import RECENT
-from .heuristics import RULES
-from .policies import KINDS, Mind, Scratch
-from .simulate import CLOCKS, COUNTS, NEXT_PRICE, NEXT_REPORT, N_FREE, PRICE_S, Results, Scene, Setting, Tickets, Trace, Truth, World
+from .policies import Mind, Scratch
+from .simulate import CLOCKS, COUNTS, N_FREE, NEXT_PRICE, NEXT_REPORT, PRICE_S, Results, Scene, Setting, Tickets, Trace, Truth, World
 
 SLOTS = 4096
 """Requests that a simulated fleet holds at once; one more is refused as by a full queue."""
@@ -55,7 +54,7 @@ def mind_of(name: str, places: Places, parameters: tuple[float, ...] | None = No
 
     rule = by_name(name, actions_of(places.backends, places.budgets))
     kind = name.split(":")[0]
-    return Mind.of(kind, rule.parameters if parameters is None else parameters)  # type: ignore[arg-type]
+    return Mind.of(kind, rule.parameters if parameters is None else parameters)
 
 
 def scene_of(places: Places, trace: Trace, mind: Mind, dice: Generator, setting: Setting = Setting()) -> Scene:  # noqa: B008
@@ -95,6 +94,8 @@ def _truth(places: Places, true: tuple[Profile, ...], n: int) -> Truth:
         knowledge=knowledge,
         length_factor=np.array(places.length_factor or (1.0,) * n),
         overhead=np.array([profile.engine.overhead_s for profile in true]),
+        usd_per_prompt_token=np.array([backend.tariff.prompt_token for backend in places.backends]),
+        usd_per_token=np.array([backend.tariff.answer_token for backend in places.backends]),
         slowness=slowness,
         **windows,
     )
@@ -108,7 +109,7 @@ def world_of(scene: Scene, places: Places, n_slots: int = SLOTS) -> World:
     clock, counter = np.zeros(CLOCKS), np.zeros(COUNTS, dtype=np.int64)
     clock[NEXT_REPORT], clock[NEXT_PRICE], counter[N_FREE] = 0.0, PRICE_S, n_slots
     return World(
-        core=Core(scene.limits, _ints(core.slots), _ints(core.engines), _ints(core.done)._replace(duration_s=np.zeros(n))),  # type: ignore[arg-type]
+        core=Core(scene.limits, _ints(core.slots), _ints(core.engines), _ints(core.done)._replace(duration_s=np.zeros(n))),
         kept=cells(Kept.of(n)),
         tickets=_tickets(n_slots),
         busy_until=np.full(n, math.inf),  # type: ignore[arg-type]
@@ -153,7 +154,7 @@ def floats(value: Any) -> Any:
     return type(value)(*(np.array(column, dtype=np.float64) for column in value))
 
 
-def _ints(value: Slots | Engines | Done) -> Any:
+def _ints(value: Any) -> Any:
     return type(value)(*(np.array(column, dtype=np.int64) for column in value))
 
 
@@ -162,6 +163,3 @@ def cells(value: Any) -> Any:
     if hasattr(value, "_fields"):
         return type(value)(*map(cells, value))
     return np.array(value, dtype=np.bool_ if value and isinstance(value[0], bool) else np.float64)
-
-
-__all__ = ["BRIEF", "BRIEF_CUT", "CUT", "KINDS", "KNOWN", "RULES", "WHOLE", "Floats", "Places", "Trouble"]

@@ -23,7 +23,7 @@ from .batching import Core, Limits, advance, enter, leave, said, steps_until, ta
 from .books import Kept, add, hear, learn_pace, look, pace_of, rate_after
 from .circuit import HOLD_S, CircuitRules, fail, probed, succeed, try_out
 from .decide import choose
-from .encode import N_FEATURES, QUALITY, TOKENS, TOLD_SHARE, TPOT, TTFT, WORK, Asked, Caps, Seen, fill, worth_of
+from .encode import N_FEATURES, PAY, QUALITY, TOKENS, TOLD_SHARE, TPOT, TTFT, WORK, Asked, Caps, Seen, fill, worth_of
 from .facts import BRIEF, BRIEF_LENGTH, CUT, KNOWN, WHOLE, Columns, Constants, Floats, Ints, Mask
 from .fleet import RATE_S, RECENT
 from .heuristics import explore_into
@@ -65,6 +65,8 @@ class Truth(NamedTuple):
     knowledge: Floats  # (B * KNOWN, T), as `facts.knowledge_of`, but true
     length_factor: Floats  # of an answer, beside other models'
     overhead: Floats  # seconds
+    usd_per_prompt_token: Floats  # paid to others
+    usd_per_token: Floats
     down_from: Floats  # a backend is gone between these; inf when never
     down_until: Floats
     slow_from: Floats  # and takes `slowness` times as long between these
@@ -80,6 +82,7 @@ class Setting(NamedTuple):
     shed_worth: float = 0.02  # what a shed earns, as a share of the request's weight
     soft_s: float = 1.0  # see `reward.Objective`
     explore: float = 0.0
+    usd_weight: float = 0.0  # reward per USD paid to others
 
 
 class Scene(NamedTuple):
@@ -202,6 +205,7 @@ def meet(world: World, scene: Scene, results: Results, scratch: Scratch, i: int,
         trace.tpot_s[i],
         trace.e2e_s[i],
         trace.weight[i],
+        scene.setting.usd_weight,
     )
     for b in range(len(world.busy_until)):
         scratch.able[b] = True
@@ -212,7 +216,7 @@ def meet(world: World, scene: Scene, results: Results, scratch: Scratch, i: int,
         fill(scratch.x, scratch.mask, seen)
         think(scene.mind, scratch, seen, scratch.p)
         if scene.setting.explore > 0.0:
-            explore_into(scratch.p, scratch.x, scratch.mask, scene.setting.explore)
+            explore_into(scratch.p, scratch.x, scratch.mask, asked.weight, scene.setting.explore)
         action = choose(scratch.p, scene.draws[i]) if forced < 0 or not scratch.mask[forced] else forced
         if not noted:
             remember(world, scratch, asked.weight)
@@ -275,7 +279,7 @@ def remember(world: World, scratch: Scratch, weight: float) -> None:
     """Keep what this ask would get and cost, for prices."""
     n = world.counter[N_RECENT]
     for a in range(len(scratch.p) - 1):
-        world.value[n % RECENT, a] = weight * scratch.x[a * N_FEATURES + QUALITY]
+        world.value[n % RECENT, a] = weight * scratch.x[a * N_FEATURES + QUALITY] - scratch.x[a * N_FEATURES + PAY]
         world.effort[n % RECENT, a] = scratch.x[a * N_FEATURES + WORK]
     world.counter[N_RECENT] = n + 1
 
@@ -293,7 +297,7 @@ def reprice(world: World, now: float) -> None:
 @numeric
 def is_down(scene: Scene, b: int, now: float) -> bool:
     """Whether a backend is gone."""
-    return scene.truth.down_from[b] <= now < scene.truth.down_until[b]
+    return bool(scene.truth.down_from[b] <= now < scene.truth.down_until[b])
 
 
 @numeric
@@ -381,7 +385,7 @@ def start(world: World, scene: Scene, b: int, now: float, until: float) -> None:
 def settle(world: World, scene: Scene, results: Results, b: int, until: float) -> None:
     """Bring one engine up to an instant."""
     gone = scene.truth.down_from[b]
-    if world.settled[b] < gone <= until:
+    if gone < math.inf and world.settled[b] < gone <= until:
         work(world, scene, results, b, gone)
         crash(world, scene, results, b)
     work(world, scene, results, b, until)
@@ -391,7 +395,7 @@ def settle(world: World, scene: Scene, results: Results, b: int, until: float) -
 @numeric
 def work(world: World, scene: Scene, results: Results, b: int, until: float) -> None:
     """Take every step that ends by an instant, and begin the one after."""
-    while world.busy_until[b] <= until:
+    while world.busy_until[b] < math.inf and world.busy_until[b] <= until:
         now = world.busy_until[b]
         bring(world, scene, results, b, now)
         start(world, scene, b, now, until)
@@ -449,7 +453,8 @@ def answered(world: World, scene: Scene, results: Results, b: int, slot: int, no
     wait = tickets.begun[slot] - trace.at[i]
     late = late_by(ttft + wait, total + wait, tokens, trace.ttft_s[i], trace.tpot_s[i], trace.e2e_s[i])
     worth = quality_of(scene, b, i, tickets.told[slot], tickets.cut[slot])
-    earned = trace.weight[i] * worth * worth_when(late, trace.hard[i], scene.setting.soft_s)
+    paid = trace.prompt[i] * scene.truth.usd_per_prompt_token[b] + tokens * scene.truth.usd_per_token[b]
+    earned = trace.weight[i] * worth * worth_when(late, trace.hard[i], scene.setting.soft_s) - scene.setting.usd_weight * paid
     results.ending[i], results.reward[i], results.quality[i], results.on_time[i] = DONE, earned, worth, late <= 0.0
     results.ttft_s[i], results.total_s[i], results.tokens[i] = ttft + wait, total + wait, world.core.slots.whole[slot]
     results.ended[i] = now
@@ -531,7 +536,7 @@ def cached_at(world: World, scene: Scene, b: int, i: int) -> int:
     size = len(world.cache_session) // len(world.busy_until)
     for j in range(b * size, b * size + size):
         if world.cache_session[j] == session:
-            return min(world.cache_tokens[j], scene.trace.shared[i])
+            return int(min(world.cache_tokens[j], scene.trace.shared[i]))
     return 0
 
 

@@ -17,15 +17,15 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
-from numba.extending import NativeValue, infer_getattr, lower_getattr_generic, register_model, typeof_impl, unbox
 from numba.core.typing.templates import AttributeTemplate
+from numba.extending import NativeValue, infer_getattr, lower_getattr_generic, register_model, typeof_impl, unbox
 from numba.np import numpy_support
 from numba.np.arrayobj import make_array, populate_array
 
 WORD = 8
 
 
-class BoundType(types.Type):  # type: ignore[misc]
+class BoundType(types.Type):
     """The fields of a NamedTuple class, each with its type and its place in the table."""
 
     def __init__(self, name: str, fields: tuple[tuple[str, types.Type, int], ...]) -> None:
@@ -59,7 +59,7 @@ def bind(value: Any) -> Any:
 
 
 def _laid_out(value: Any) -> tuple[BoundType, list[int]]:
-    fields, words = [], list[int]()
+    fields, words = list[tuple[str, Any, int]](), list[int]()
     for name, item in zip(value._fields, value, strict=True):
         at = len(words)
         if isinstance(item, np.ndarray):
@@ -80,7 +80,7 @@ def _laid_out(value: Any) -> tuple[BoundType, list[int]]:
 
 
 @register_model(BoundType)
-class _Model(models.PrimitiveModel):  # type: ignore[misc]
+class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: BoundType) -> None:
         super().__init__(manager, kind, ir.IntType(64).as_pointer())
 
@@ -100,7 +100,7 @@ def _unbox(_kind: BoundType, value: Any, c: Any) -> Any:
 
 
 @infer_getattr
-class _Fields(AttributeTemplate):  # type: ignore[misc]
+class _Fields(AttributeTemplate):
     key = BoundType
 
     def generic_resolve(self, kind: BoundType, name: str) -> types.Type | None:

@@ -28,7 +28,7 @@ def compiled(function: Callable[..., T]) -> Callable[..., T]:
 
 @cache
 def _all() -> dict[Callable[..., Any], Callable[..., Any]]:
-    numba.config.CACHE_DIR = str(Path.home() / ".cache" / "bestserve" / _version())  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = str(Path.home() / ".cache" / "bestserve" / _version())
     spaces = [dict(function.__globals__) for function in NUMERIC]
     pairs = zip(NUMERIC, spaces, strict=True)
     done: dict[Callable[..., Any], Callable[..., Any]] = {
