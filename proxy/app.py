@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .board import Board
 from .config import BackendConfig, Config
 from .endpoints import About, Answer, fail
+from .engines import ENGINES
 from .errors import Failure
 from .metrics import Metrics
 from .probe import keep_asking
@@ -62,7 +63,7 @@ class Proxy(Starlette):
 
 def connect(backend: BackendConfig, timeouts: Timeouts) -> Upstream:
     """The connections to one backend."""
-    return Upstream(backend.url, timeouts=timeouts, api_key=backend.api_key)
+    return Upstream(backend.url, timeouts=timeouts, api_key=backend.api_key, speaks=ENGINES[backend.engine])
 
 
 def ids() -> Callable[[], str]:

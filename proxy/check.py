@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,7 +18,9 @@ from bestserve.policy.facts import Ask, Decision
 from bestserve.policy.fleet import Fleet
 
 from .config import BackendConfig, Config
-from .dialects import sglang
+from .dialects.dialect import MODELS, models_of
+from .dialects.sglang import SGLANG
+from .engines import ENGINES
 from .errors import BackendFailure
 from .serving import timeouts_of
 from .upstream import Upstream
@@ -39,13 +42,14 @@ class Finding:
     context: int | None = None
     running: int | None = None
     load_from: str | None = None
+    engine: str | None = None  # what it says that it is
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
 
 def run(config: Config, *, as_json: bool) -> int:
     """Print what was found. Returns the exit code: 1 when a backend cannot serve as the config says."""
-    findings = asyncio.run(_ask_all(config))
+    findings = asyncio.run(ask_all(config))
     if as_json:
         said = {"ok": not _problems(findings), "backends": [asdict(f) for f in findings], "would_do": _would_do(config)}
         click.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
@@ -54,13 +58,13 @@ def run(config: Config, *, as_json: bool) -> int:
     return 1 if _problems(findings) else 0
 
 
-async def _ask_all(config: Config) -> list[Finding]:
+async def ask_all(config: Config) -> list[Finding]:
     return list(await asyncio.gather(*(_ask_one(config, backend) for backend in config.backends)))
 
 
 async def _ask_one(config: Config, backend: BackendConfig) -> Finding:
     found = Finding(backend.name, backend.url, backend.model, backend.profile.name)
-    upstream = Upstream(backend.url, timeouts=timeouts_of(config), api_key=backend.api_key)
+    upstream = Upstream(backend.url, timeouts=timeouts_of(config), api_key=backend.api_key, speaks=ENGINES[backend.engine])
     try:
         async with asyncio.timeout(10):
             await _question(found, upstream, backend)
@@ -74,37 +78,63 @@ async def _ask_one(config: Config, backend: BackendConfig) -> Finding:
 
 
 async def _question(found: Finding, upstream: Upstream, backend: BackendConfig) -> None:
-    status, _ = await upstream.get(sglang.READY)
-    found.reachable, found.ready = True, status == 200
-    if not found.ready:
-        found.problems.append(f"{sglang.READY} answers {status}: it is not ready, or it is not SGLang")
-    status, body = await upstream.get(sglang.MODELS)
+    speaks = upstream.speaks
+    ready, _ = await upstream.get(speaks.ready)
+    found.reachable, found.ready = True, ready == 200
+    status, body = await upstream.get(MODELS)
     if status == 401:
         found.problems.append("refuses our key: set backends[].api_key")
         return
-    _judge_models(found, backend, status, body)
-    for path, read in sglang.REPORTS:
+    models = _models(found, status, body)
+    if speaks.name != found.engine is not None:
+        found.problems.append(f"is {_PROSE[found.engine]}: set backends[].engine to {found.engine}")
+    elif not found.ready:
+        found.problems.append(f"{speaks.ready} answers {ready}: it is not ready, or it is not {_PROSE[speaks.name]}")
+    _judge_models(found, backend, models)
+    if found.engine in (None, speaks.name):
+        await _question_load(found, upstream)
+
+
+async def _question_load(found: Finding, upstream: Upstream) -> None:
+    for path, read in upstream.speaks.reports:
         status, body = await upstream.get(path)
         if status == 200:
             found.running, found.load_from = read(body).running, path
             return
-    found.remarks.append("does not report its load: only our own requests will be counted (start it with --enable-metrics)")
+    hint = " (start it with --enable-metrics)" if upstream.speaks is SGLANG else ""
+    found.remarks.append(f"does not report its load: only our own requests will be counted{hint}")
 
 
-def _judge_models(found: Finding, backend: BackendConfig, status: int, body: bytes) -> None:
+_PROSE = {"sglang": "SGLang", "vllm": "vLLM", "openai": "a server with OpenAI's API that is neither SGLang nor vLLM"}
+
+
+def _models(found: Finding, status: int, body: bytes) -> Mapping[str, Mapping[str, Any]]:
+    """The models that it serves; and what kind of server it is, which each of them says."""
     try:
-        models = dict(sglang.models_of(body)) if status == 200 else {}
+        models = models_of(body) if status == 200 else {}
     except ValueError as error:
         found.problems.append(str(error))
-        return
+        return {}
+    for said in models.values():
+        owner = said.get("owned_by")
+        found.engine = owner if owner in ("sglang", "vllm") else "openai"
+    return models
+
+
+def _judge_models(found: Finding, backend: BackendConfig, models: Mapping[str, Mapping[str, Any]]) -> None:
     found.serves = list(models)
     if backend.model not in models:
         found.problems.append(f"serves {', '.join(models) or 'no model'}, not {backend.model!r}: correct backends[].model")
         return
-    found.context = models[backend.model]
+    found.context = _context(models[backend.model])
     believed = backend.context or backend.profile.engine.context
     if found.context is not None and found.context < believed:
         found.remarks.append(f"its context is {found.context} tokens, less than the {believed} of the config: set backends[].context")
+
+
+def _context(said: Mapping[str, Any]) -> int | None:
+    length = said.get("max_model_len")
+    return length if isinstance(length, int) else None
 
 
 def _would_do(config: Config) -> dict[str, Any]:

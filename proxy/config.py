@@ -40,6 +40,7 @@ __all__ = ["BadConfig", "Config", "Problem", "environment", "load", "parse"]
 
 Capability = Literal["tools", "json", "vision", "audio", "embeddings", "responses", "logprobs"]
 Tier = Literal["flex", "default", "priority"]
+Engine = Literal["sglang", "vllm", "openai"]
 TIERS: tuple[str, ...] = get_args(Tier)  # from the lowest to the highest
 FALLBACKS = tuple(name for name in heuristics.NAMES if name != "static")
 
@@ -157,7 +158,7 @@ class BackendConfig(Section):
     model: Word = Field(description="the model's name as the server knows it")
     profile: ProfileName = Field(description="how fast and how good it is; a path starts at the config file")
     capabilities: Maybe[frozenset[Capability]] = Field(default=None, description="what it can do; none: as the profile says")
-    engine: Literal["sglang"] = Field(default="sglang", description="the software that serves")
+    engine: Engine = Field(default="sglang", description="the software that serves; openai: any other with OpenAI's API")
     api_key: Maybe[Word] = Field(default=None, repr=False, description="bearer token; best as `${NAME}`")
     max_in_flight: Maybe[Count] = Field(default=None, description="most requests at it at once")
     context: Maybe[Count] = Field(default=None, description="longest prompt plus answer, in tokens; none takes it from the profile")

@@ -1,6 +1,6 @@
 """Asks each backend how it is, on a schedule, and tells the Fleet: readiness, then load.
 
-Load comes from /v1/loads; a backend that does not have it is asked for /metrics from then on. A probe that fails is a failure of the
+Load comes from where the backend's dialect says, the first that answers. A probe that fails is a failure of the
 backend like one that a request met; a report that fails only leaves the last one to grow old.
 """
 
@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 
-from .dialects import sglang
 from .errors import BackendFailure
 from .serving import Serving
 from .upstream import Upstream
@@ -35,7 +34,7 @@ async def probe(here: Serving, name: str, upstream: Upstream) -> None:
     """Ask one backend once."""
     try:
         async with asyncio.timeout(here.config.probe.timeout_ms / 1000):
-            status, _ = await upstream.get(sglang.READY)
+            status, _ = await upstream.get(upstream.speaks.ready)
     except (BackendFailure, TimeoutError):
         status = 0
     here.fleet.ready(name, status == 200, here.clock())
@@ -47,12 +46,12 @@ async def probe(here: Serving, name: str, upstream: Upstream) -> None:
 
 async def _keep_probing(here: Serving, name: str) -> None:
     while name in here.upstreams:
-        was = here.fleet.is_up(name, here.clock())
-        await probe(here, name, here.upstreams[name])
+        was, upstream = here.fleet.is_up(name, here.clock()), here.upstreams[name]
+        await probe(here, name, upstream)
         is_up = name in here.upstreams and here.fleet.is_up(name, here.clock())
         if was != is_up:
             log.info("backend %s is %s", name, "up" if is_up else "down")
-        await asyncio.sleep(here.config.probe.interval_ms / 1000)
+        await asyncio.sleep(max(here.config.probe.interval_ms / 1000, upstream.speaks.least_s))
 
 
 async def _keep_settling(here: Serving) -> None:
@@ -63,7 +62,7 @@ async def _keep_settling(here: Serving) -> None:
 
 
 async def _load(here: Serving, name: str, upstream: Upstream) -> None:
-    for path, read in sglang.REPORTS:
+    for path, read in upstream.speaks.reports:
         status, body = await upstream.get(path)
         if status != 200:
             continue

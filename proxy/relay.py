@@ -20,7 +20,8 @@ from bestserve.policy.facts import Ask, Budget, Decision, Ending, FleetView, Out
 from bestserve.policy.fleet import Ticket
 from bestserve.policy.record import Record
 
-from .dialects import openai, sglang, sse
+from .dialects import openai, sse
+from .dialects.dialect import PATHS, Dialect
 from .errors import OURS, BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
 from .push import Aside, begun
 from .serving import Serving
@@ -129,11 +130,11 @@ class Relay:
     async def _exchange(self, decision: Decision, cap: int | None, watch: Watch, ticket: Ticket, send: Send) -> None:
         upstream, model = self.here.upstream_of(decision)
         body = openai.forward(self.parsed, model=model, cap=cap, instruction=decision.action.budget.instruction)
-        reply = await _open(upstream, sglang.PATHS[self.ask.endpoint], body, self.parsed.stream)
+        reply = await _open(upstream, PATHS[self.ask.endpoint], body, self.parsed.stream)
         try:
             watch.status = reply.status
             if self.parsed.stream and _is_stream(reply):
-                await self._stream(reply, decision, watch, ticket, send)
+                await self._stream(reply, upstream.speaks, decision, watch, ticket, send)
             else:
                 await self._whole(reply, decision, watch, send)
         finally:
@@ -145,8 +146,8 @@ class Relay:
         await self._start(send, reply, decision, [(b"content-length", b"%d" % len(body))])
         await send({"type": "http.response.body", "body": body})
 
-    async def _stream(self, reply: Reply, decision: Decision, watch: Watch, ticket: Ticket, send: Send) -> None:
-        first = await self._first(reply, watch)
+    async def _stream(self, reply: Reply, speaks: Dialect, decision: Decision, watch: Watch, ticket: Ticket, send: Send) -> None:
+        first = await self._first(reply, speaks, watch)
         await self._start(send, reply, decision, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
         self.here.fleet.progress(ticket, watch.tokens)
         reported, clock = watch.tokens, self.here.clock
@@ -163,7 +164,7 @@ class Relay:
         await reply.pump(sink)
         await send({"type": "http.response.body", "body": watch.flush()})
 
-    async def _first(self, reply: Reply, watch: Watch) -> bytes:
+    async def _first(self, reply: Reply, speaks: Dialect, watch: Watch) -> bytes:
         """The first whole event. Raises Refused or Rejected when it is an error: nothing has been promised to the client yet."""
         piece = b""
         while not piece:
@@ -174,7 +175,7 @@ class Relay:
                     raise Refused("empty_answer", status=reply.status)
                 break
             piece = _passed(watch, data, self.here.clock())
-        failure = sglang.error_in(sse.first_of(piece))
+        failure = speaks.error_in(sse.first_of(piece))
         if failure is not None:
             raise failure
         return piece
@@ -284,7 +285,7 @@ async def _open(upstream: Upstream, path: str, body: bytes, stream: bool) -> Rep
         raise Refused("broke_while_refusing", status=reply.status) from error
     finally:
         reply.close()
-    raise sglang.failure_of(reply.status, said)
+    raise upstream.speaks.failure_of(reply.status, said)
 
 
 def _is_stream(reply: Reply) -> bool:

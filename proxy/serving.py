@@ -264,4 +264,4 @@ def timeouts_of(config: Config) -> Timeouts:
 
 
 def _moved(before: BackendConfig | None, now: BackendConfig) -> bool:
-    return before is None or (before.url, before.api_key) != (now.url, now.api_key)
+    return before is None or (before.url, before.api_key, before.engine) != (now.url, now.api_key, now.engine)

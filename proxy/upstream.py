@@ -17,6 +17,8 @@ import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from .dialects.dialect import Dialect
+from .dialects.sglang import SGLANG
 from .errors import Broke, Refused
 from .wire import CLOSED, Headers, Sink, Timeouts, Wire
 
@@ -27,8 +29,16 @@ MOST_IDLE = 512
 class Upstream:
     """The connections to one backend."""
 
-    def __init__(self, url: str, *, timeouts: Timeouts = Timeouts(), api_key: str | None = None) -> None:  # noqa: B008  a frozen value
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008  a frozen value
+        api_key: str | None = None,
+        speaks: Dialect = SGLANG,
+    ) -> None:
         parts = urlsplit(url)
+        self.speaks = speaks
         self.url = url
         self.timeouts = timeouts
         self._host = parts.hostname or ""

@@ -7,25 +7,15 @@ errors come in four shapes, some with a file path in them; over-context is a 400
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from bestserve.policy.facts import Load
-from bestserve.proxy.errors import BadAsk, Refused, Rejected
 
-from .sse import data_of
+from .dialect import Dialect, Said, prompt_over, total_over, usual_reason
 
-PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings", "responses": "/v1/responses"}
-READY = "/ready"
 LOADS = "/v1/loads?include=core"
 METRICS = "/metrics"
-MODELS = "/v1/models"
-
-_RETRY_ELSEWHERE = {401, 403, 404, 405, 408, 425, 429}
-"""Client errors that are not the client's fault: the backend is misconfigured, busy or slow."""
 
 
 def load_of(body: bytes) -> Load:
@@ -65,57 +55,13 @@ _GAUGE = re.compile(
 )
 
 
-REPORTS = ((LOADS, load_of), (METRICS, load_of_metrics))
-"""Where a backend says its load, and how that is read, the better first."""
-
-
-def models_of(body: bytes) -> list[tuple[str, int | None]]:
-    """(name, longest context) of each model in a reply of /v1/models. Raises ValueError."""
-    try:
-        return [(model["id"], model.get("max_model_len")) for model in orjson.loads(body)["data"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a reply of /v1/models: {type(error).__name__} {error}") from error
-
-
-def failure_of(status: int, body: bytes) -> Refused | Rejected:
-    """What a reply other than 200 means: Refused when another backend may do better, Rejected when the request is at fault."""
-    said = _said(body)
-    if not 400 <= status < 500 or status in _RETRY_ELSEWHERE:
-        return Refused(_reason(status, said.message), status=status, message=said.message)
-    over = overflow(said.message)
-    if over is not None:
-        return Refused("context", status=status, message=over[0], limit=over[1])
-    return Rejected(BadAsk(said.message, param=said.param, code=said.code), status=status)
-
-
-def error_in(event: bytes) -> Refused | Rejected | None:
-    """The failure that an event of a stream carries, if it is one: SGLang says no to a stream with a 200."""
-    if b'"error"' not in event:
-        return None
-    data = data_of(event)
-    try:
-        error = orjson.loads(data).get("error")
-    except (ValueError, AttributeError):
-        return None
-    if not error:
-        return None
-    code = error.get("code") if isinstance(error, dict) else None
-    status = code if isinstance(code, int) and 400 <= code < 600 else 500
-    return failure_of(status, data)
-
-
-def overflow(message: str) -> tuple[str, int] | None:
+def over(said: Said) -> tuple[str, int] | None:
     """What to tell a client whose request is over a context, and that context; None when that is not what the message says."""
-    if prompt := _PROMPT_OVER.search(message):
-        asked, limit = int(prompt[1]), int(prompt[2])
-        return f"The prompt has {asked} tokens, {asked - limit} more than the longest context here, which is {limit} tokens.", limit
-    if total := _TOTAL_OVER.search(message):
+    if prompt := _PROMPT_OVER.search(said.message):
+        return prompt_over(int(prompt[1]), int(prompt[2]))
+    if total := _TOTAL_OVER.search(said.message):
         limit, asked, prompt_n, answer = (int(total[i]) for i in (1, 2, 3, 4))
-        text = (
-            f"This asks for {asked} tokens ({prompt_n} in the prompt, {answer} for the answer), "
-            f"{asked - limit} more than the longest context here, which is {limit} tokens."
-        )
-        return text, limit
+        return total_over(asked, limit, prompt_n, answer)
     return None
 
 
@@ -125,62 +71,10 @@ _TOTAL_OVER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    message: str
-    param: str | None
-    code: str | None
-
-
-def _said(body: bytes) -> _Said:
-    """The error in any of SGLang's shapes: {error: {…}}, {object: error, …}, {detail: …}, or no JSON at all."""
-    try:
-        raw = orjson.loads(body)
-    except ValueError:
-        return _Said(clean(body[:500].decode("utf-8", "replace")) or _NO_REASON, None, None)
-    error: Mapping[str, Any] = raw if isinstance(raw, dict) else {}
-    error = error["error"] if isinstance(error.get("error"), dict) else error
-    message = error.get("message", error.get("detail", error.get("error")))
-    if isinstance(message, list):
-        return _validation(message)
-    text = message if isinstance(message, str) else orjson.dumps(message).decode() if message else ""
-    text = text[:_LONGEST]
-    field = _FIELD.search(text)
-    if field is not None:
-        where = field[1].replace("'", "").replace(", ", ".")
-        return _Said(f"Invalid value for '{where}': {clean(field[2])}.", where, "invalid_value")
-    param, code = error.get("param"), error.get("code")
-    text = clean(text) or _NO_REASON
-    return _Said(text, param if isinstance(param, str) else None, code if isinstance(code, str) and not code.isdigit() else None)
-
-
-def _validation(complaints: list[Any]) -> _Said:
-    """The first complaint of a list of them, as FastAPI makes it: {loc: [body, field, …], msg, input}, less the input."""
-    first: Mapping[str, Any] = complaints[0] if complaints and isinstance(complaints[0], dict) else {}
-    loc, message = first.get("loc"), first.get("msg")
-    where = ".".join(str(step) for step in loc if step != "body")[:100] if isinstance(loc, list) else ""
-    text = clean(message[:_LONGEST]) if isinstance(message, str) else ""
-    return _Said(
-        f"Invalid value for '{where}': {text.removesuffix('.')}." if where and text else text or _NO_REASON, where or None, "invalid_value"
-    )
-
-
-_NO_REASON = "The backend gave no reason."
-_LONGEST = 8000  # characters of a message that are read
-_FIELD = re.compile(r"'loc': \('body', (.+?),?\), 'msg': [\"'](.*?)[\"'](?:, '|\})")
-
-
-def clean(message: str) -> str:
-    """A backend's message without what only its operator should see: traces, files and folders."""
-    message = _TRACE.split(message, maxsplit=1)[0]
-    return _PATH.sub("…", message).strip()[:2000]
-
-
-_TRACE = re.compile(r"\s*(?:Traceback \(most recent call last\)|(?:^|\n)\s*File \")")
-_PATH = re.compile(r"(?<![\w:/.])(?:file://)?(?:/[\w.@+-]+){2,}/?|(?<![\w./-])[\w./-]*(?:site-packages[\w./-]*|\.py\b)")
-
-
-def _reason(status: int, message: str) -> str:
-    if status == 503 and ("queue is full" in message or "higher priority" in message):
+def _reason(status: int, said: Said) -> str:
+    if status == 503 and ("queue is full" in said.message or "higher priority" in said.message):
         return "queue_full"
-    return {401: "unauthorized", 403: "unauthorized", 404: "no_such_path", 429: "rate_limited"}.get(status, f"status_{status}")
+    return usual_reason(status, said)
+
+
+SGLANG = Dialect("sglang", ready="/ready", reports=((LOADS, load_of), (METRICS, load_of_metrics)), over=over, reason=_reason)

@@ -11,7 +11,7 @@ import pytest
 
 from bestserve.proxy import serve
 from bestserve.proxy.config import BadConfig, Config, Problem, parse
-from bestserve.proxy.dialects import sglang
+from bestserve.proxy.dialects.sglang import LOADS, SGLANG
 from bestserve.proxy.errors import Refused
 from bestserve.proxy.listen import bind
 from bestserve.proxy.probe import probe
@@ -769,6 +769,8 @@ async def test_load_is_read(tmp_path):
 class Pages:
     """An upstream that has some pages; others are missing, or never come."""
 
+    speaks = SGLANG
+
     def __init__(self, **pages: bytes | Exception) -> None:
         self.pages = {"/ready": b"", **{"/" + name: page for name, page in pages.items()}}
         self.asked: list[str] = []
@@ -794,7 +796,7 @@ async def test_a_backend_without_loads_is_asked_for_its_metrics(tmp_path, loads)
         await asyncio.sleep(0.03)
         await probe(here.serving, "a", pages)
 
-        assert pages.asked == ["/ready", sglang.LOADS, "/metrics"]
+        assert pages.asked == ["/ready", LOADS, "/metrics"]
         assert here.serving.fleet.load_of("a")[0].running == 5
 
 

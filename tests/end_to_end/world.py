@@ -49,6 +49,7 @@ class Backend:
         self.arrived = asyncio.Event()
         self.is_ready = True
         self.loads: dict = LOADS
+        self.metrics = b""
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
         self.port = 0
@@ -81,8 +82,12 @@ class Backend:
         method, path, _ = first.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         got = Got(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
-        if path == "/ready":
+        if path in ("/ready", "/health"):
             writer.write(answer(b"", status=200 if self.is_ready else 503))
+        elif path in ("/metrics", "/load"):
+            writer.write(answer(self.metrics if path == "/metrics" else b"{}", kind="text/plain"))
+        elif path == "/v1/models":
+            writer.write(answer(orjson.dumps({"data": [{"id": f"m-{self.name}"}]}), status=200 if self.is_ready else 503))
         elif path.startswith("/v1/loads"):
             writer.write(answer(orjson.dumps(self.loads)))
         else:

@@ -10,22 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bestserve.policy.facts import Load
-from bestserve.proxy.dialects.sglang import (
-    LOADS,
-    METRICS,
-    REPORTS,
-    clean,
-    error_in,
-    failure_of,
-    load_of,
-    load_of_metrics,
-    models_of,
-    overflow,
-)
+from bestserve.proxy.dialects.dialect import Said, clean, models_of
+from bestserve.proxy.dialects.sglang import LOADS, METRICS, SGLANG, load_of, load_of_metrics, over
 from bestserve.proxy.dialects.sse import Splitter, first_of
 from bestserve.proxy.errors import Refused, Rejected
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "sglang"
+failure_of, error_in = SGLANG.failure_of, SGLANG.error_in
 
 
 OVER = " more than the longest context here, which is 8192 tokens."
@@ -124,13 +115,13 @@ def test_what_are_no_metrics_is_a_value_error(text):
 
 def test_the_better_report_is_asked_for_first():
     """Each with its reader."""
-    assert list(REPORTS) == [(LOADS, load_of), (METRICS, load_of_metrics)]
+    assert list(SGLANG.reports) == [(LOADS, load_of), (METRICS, load_of_metrics)]
 
 
 def test_models():
     """Name and longest context."""
-    assert models_of(reply("models")[1]) == [("smollm2", 8192)]
-    assert models_of(b'{"data":[{"id":"x"}]}') == [("x", None)]
+    assert {name: said["max_model_len"] for name, said in models_of(reply("models")[1]).items()} == {"smollm2": 8192}
+    assert models_of(b'{"data":[{"id":"x"}]}') == {"x": {"id": "x"}}
     for body in (b"{}", b'{"data":[{}]}', b"[]", b'{"data":1}', b"x"):
         with pytest.raises(ValueError, match=r"."):
             models_of(body)
@@ -189,8 +180,8 @@ def test_over_the_context_is_a_refusal_that_says_the_numbers(name, numbers):
 
 def test_other_words_are_not_over_the_context():
     """Only what says so."""
-    assert overflow("The prompt is fine.") is None
-    assert overflow("") is None
+    assert over(Said("The prompt is fine.")) is None
+    assert over(Said("")) is None
 
 
 @pytest.mark.parametrize(
