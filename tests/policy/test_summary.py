@@ -15,8 +15,8 @@ PLACES = Places(LADDER, BUDGETS)
 
 def test_an_idle_fleet_serves_peak_quality_in_every_window():
     """The best model answers everything, whole and on time."""
-    trace = draw_trace(np.random.default_rng(0), poisson(0.5), 60.0, Demand())
-    results, _ = run("static:large", rate=0.5, seconds=60.0)
+    trace = draw_trace(np.random.default_rng(0), poisson(0.2), 100.0, Demand())
+    results, _ = run("static:large", rate=0.2, seconds=100.0)
     figures = summary(results, trace, PLACES, actions_of(LADDER, BUDGETS))
     assert figures.on_time == pytest.approx(1.0, abs=0.05)
     assert figures.windows_98 > 0.8

@@ -11,7 +11,9 @@ AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:50.9951690,396,109
 2023-11-16 18:15:48,879,55
 """
-MOONCAKE = '{"timestamp": 2000, "input_length": 6758, "output_length": 500, "hash_ids": [1, 2]}\n{"timestamp": 5000, "input_length": 7322, "output_length": 490}\n'
+MOONCAKE = """{"timestamp": 2000, "input_length": 6758, "output_length": 500, "hash_ids": [1, 2]}
+{"timestamp": 5000, "input_length": 7322, "output_length": 490}
+"""
 
 
 def test_azure_rows_are_read_in_the_order_of_time():
