@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .cli_log import log
+from .cli_profile import profile
 from .cli_quality import quality
 
 CONFIG = click.Path(dir_okay=False, path_type=Path)
@@ -126,6 +127,7 @@ def demo(**how: Any) -> None:
 
 
 main.add_command(log)
+main.add_command(profile)
 main.add_command(quality)
 
 

@@ -18,6 +18,12 @@ from .sse import data_of
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings", "responses": "/v1/responses"}
 MODELS = "/v1/models"
 
+UNENDING = {"ignore_eos": True}
+"""What makes an engine's answer go on to the last token that is allowed."""
+
+COUNTED = {"include_usage": True, "continuous_usage_stats": True}
+"""Stream options that make each event of an engine say how many tokens there are by now."""
+
 _RETRY_ELSEWHERE = {401, 403, 404, 405, 408, 425, 429}
 """Client errors that are not the client's fault: the backend is misconfigured, busy or slow."""
 

@@ -7,6 +7,7 @@ errors come in four shapes, some with a file path in them; over-context is a 400
 
 import math
 import re
+from dataclasses import dataclass
 
 import orjson
 
@@ -16,6 +17,7 @@ from .dialect import Dialect, Said, prompt_over, total_over, usual_reason
 
 LOADS = "/v1/loads?include=core"
 METRICS = "/metrics"
+INFO = "/server_info"
 
 
 def load_of(body: bytes) -> Load:
@@ -53,6 +55,51 @@ def load_of_metrics(text: bytes) -> Load:
 _GAUGE = re.compile(
     rb"^sglang:(num_running_reqs|num_queue_reqs|num_used_tokens|max_total_num_tokens)(?:\{[^}]*\})? ([0-9.eE+-]+)", re.MULTILINE
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a backend says of itself; None where it does not say."""
+
+    max_running: int | None = None
+    max_queued: int | None = None
+    kv_tokens: int | None = None
+    context: int | None = None
+    prefill_batch_tokens: int | None = None
+    remembers: bool | None = None  # whether it has a prefix cache
+    version: str | None = None
+    device: str | None = None  # what it runs on, e.g. "cpu", or a GPU's name
+    n_gpus: int | None = None
+
+
+def limits_of(body: bytes) -> Limits:
+    """A reply of /server_info. Its context is null unless one was set: then /v1/models says it. Raises ValueError."""
+    try:
+        told = orjson.loads(body)
+        ranks = told.get("internal_states") or [{}]
+        batch = told.get("chunked_prefill_size")
+        return Limits(
+            max_running=told.get("max_running_requests") or ranks[0].get("effective_max_running_requests_per_dp"),
+            max_queued=told.get("max_queued_requests"),
+            kv_tokens=told.get("max_total_num_tokens"),
+            context=told.get("context_length"),
+            prefill_batch_tokens=batch if batch is None or batch > 0 else told.get("max_prefill_tokens"),
+            remembers=None if told.get("disable_radix_cache") is None else not told["disable_radix_cache"],
+            version=told.get("version"),
+            device="cpu" if told.get("device") == "cpu" else None,  # "cuda" says nothing
+            n_gpus=math.prod(told.get(f"{kind}_size") or 1 for kind in ("tp", "pp", "dp")),
+        )
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"not a reply of /server_info: {type(error).__name__} {error}") from error
+
+
+def accelerator_of(body: bytes) -> str | None:
+    """What a reply of /v1/loads says it runs on."""
+    try:
+        told = orjson.loads(body).get("accelerator")
+    except (ValueError, AttributeError):
+        return None
+    return told if isinstance(told, str) and told else None
 
 
 def over(said: Said) -> tuple[str, int] | None:

@@ -61,9 +61,9 @@ def bestserve(*words: str) -> Iterator[subprocess.Popen[str]]:
 
 @contextlib.contextmanager
 def emulated(profile: str = "qwen3-1.7b-h100", **options: object) -> Iterator[str]:
-    """An emulated backend: its URL."""
+    """An emulated backend: its URL. An option that is True is a flag."""
     port = free_port()
-    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", *([] if value is True else [str(value)]))]
     with bestserve("emulate", "--profile", profile, "--port", str(port), *words):
         wait_for(f"http://127.0.0.1:{port}/ready")
         yield f"http://127.0.0.1:{port}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bestserve.policy.facts import Load
 from bestserve.proxy.dialects.dialect import Said, clean, models_of
-from bestserve.proxy.dialects.sglang import LOADS, METRICS, SGLANG, load_of, load_of_metrics, over
+from bestserve.proxy.dialects.sglang import LOADS, METRICS, SGLANG, Limits, accelerator_of, limits_of, load_of, load_of_metrics, over
 from bestserve.proxy.dialects.sse import Splitter, first_of
 from bestserve.proxy.errors import Refused, Rejected
 
@@ -371,3 +371,58 @@ def test_any_reply_is_a_failure_that_can_be_told(status, body):
     assert len(message) < 10_000
     assert time.perf_counter() - began < 1
     error_in(b"data: " + body + b"\n\n")
+
+
+TOLD = {  # of 556 fields that a real 0.5.23 says at /server_info, those that are read, as it said them on a CPU
+    "context_length": None,
+    "max_running_requests": 16,
+    "max_queued_requests": None,
+    "chunked_prefill_size": 4096,
+    "max_prefill_tokens": 16384,
+    "disable_radix_cache": False,
+    "tp_size": 1,
+    "pp_size": 1,
+    "dp_size": 1,
+    "device": "cpu",
+    "max_total_num_tokens": 20000,
+    "internal_states": [{"effective_max_running_requests_per_dp": 16}],
+    "version": "0.5.23",
+}
+
+
+def test_what_a_backend_says_of_itself_is_read() -> None:
+    """Its limits; the context, which is null unless one was set, is left open."""
+    limits = limits_of(orjson.dumps(TOLD))
+
+    assert limits == Limits(16, None, 20_000, None, 4_096, remembers=True, version="0.5.23", device="cpu", n_gpus=1)
+
+
+@pytest.mark.parametrize(
+    ("told", "field", "value"),
+    [
+        ({"chunked_prefill_size": -1}, "prefill_batch_tokens", 16_384),
+        ({"max_running_requests": None}, "max_running", 16),
+        ({"max_running_requests": None, "internal_states": None}, "max_running", None),
+        ({"tp_size": 4, "dp_size": 2}, "n_gpus", 8),
+        ({"device": "cuda"}, "device", None),
+        ({"disable_radix_cache": True}, "remembers", False),
+        ({"context_length": 4096, "max_queued_requests": 32}, "context", 4_096),
+    ],
+)
+def test_what_it_says_otherwise_is_read_too(told, field, value) -> None:
+    """Unchunked prefill has another bound; an effective limit stands in; ranks are multiplied; "cuda" names no GPU."""
+    assert getattr(limits_of(orjson.dumps({**TOLD, **told})), field) == value
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"x"', b'{"internal_states": 3}', b"nothing"])
+def test_what_is_no_server_info_is_refused(body) -> None:
+    """A ValueError, whatever else it is."""
+    with pytest.raises(ValueError):
+        limits_of(body)
+
+
+def test_the_accelerator_is_told_where_it_is_known() -> None:
+    """On a CPU it is null."""
+    assert accelerator_of(reply("v1_loads")[1]) is None
+    assert accelerator_of(b'{"accelerator": "NVIDIA H100 80GB HBM3"}') == "NVIDIA H100 80GB HBM3"
+    assert accelerator_of(b"nothing") is None
