@@ -10,6 +10,7 @@ import click
 from .cli_log import log
 from .cli_profile import profile
 from .cli_quality import quality
+from .cli_simulate import simulate
 
 CONFIG = click.Path(dir_okay=False, path_type=Path)
 
@@ -129,6 +130,7 @@ def demo(**how: Any) -> None:
 main.add_command(log)
 main.add_command(profile)
 main.add_command(quality)
+main.add_command(simulate)
 
 
 def _read(path: Path, **said: Any) -> Any:

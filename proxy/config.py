@@ -44,8 +44,8 @@ Engine = Literal["sglang", "vllm", "openai"]
 TIERS: tuple[str, ...] = get_args(Tier)  # from the lowest to the highest
 FALLBACKS = tuple(name for name in heuristics.NAMES if name != "static")
 
-_EMPTY: Any = None  # a section that is not written is as one left empty
-_NO_CAP: Any = (None,)
+EMPTY: Any = None  # a section that is not written is as one left empty
+NO_CAP: Any = (None,)
 _WEIGHTS = {"flex": 0.5, "default": 1.0, "priority": 2.0}
 
 
@@ -328,21 +328,21 @@ Models = Annotated[Table[Alias, Annotated[tuple[Name, ...], Field(min_length=1)]
 class Config(Section):
     """The whole file."""
 
-    listen: Listen = Field(default=_EMPTY, description="where the proxy listens")
+    listen: Listen = Field(default=EMPTY, description="where the proxy listens")
     backends: tuple[BackendConfig, ...] = Field(min_length=1, description="the fleet, at least one")
     models: Models = Field(
         default={}, description="which backends a model name lets the policy choose from; when empty, `auto` is all of them"
     )
     default_model: Maybe[Alias] = Field(default=None, description="alias that serves unknown model names; none refuses them")
-    budgets: tuple[Cap, ...] = Field(default=_NO_CAP, min_length=1, description="caps on the answer that the policy may choose from")
-    slo: SLOConfig = Field(default=_EMPTY, description="deadlines")
-    policy: PolicyConfig = Field(default=_EMPTY, description="who decides")
-    probe: Probe = Field(default=_EMPTY, description="how backends are asked how they are")
-    timeouts: Timeouts = Field(default=_EMPTY, description="how long a backend may take")
-    circuit: Circuit = Field(default=_EMPTY, description="when a failing backend is left alone")
+    budgets: tuple[Cap, ...] = Field(default=NO_CAP, min_length=1, description="caps on the answer that the policy may choose from")
+    slo: SLOConfig = Field(default=EMPTY, description="deadlines")
+    policy: PolicyConfig = Field(default=EMPTY, description="who decides")
+    probe: Probe = Field(default=EMPTY, description="how backends are asked how they are")
+    timeouts: Timeouts = Field(default=EMPTY, description="how long a backend may take")
+    circuit: Circuit = Field(default=EMPTY, description="when a failing backend is left alone")
     replay: Maybe[Replay] = Field(default=None, description="the log of decisions and what came of them; none keeps none")
     keys: tuple[Key, ...] = Field(default=(), description="who may call; when empty, everybody")
-    log: Log = Field(default=_EMPTY, description="what the proxy says")
+    log: Log = Field(default=EMPTY, description="what the proxy says")
     _source: str = ""
 
     def model_post_init(self, file: Any) -> None:
@@ -362,7 +362,7 @@ class Config(Section):
         """The deadlines of an answer of this tier (auto is default) and task: the tier's, else the task's, else everybody's."""
         overrides = [self.slo.tiers.get(_tier(tier)), self.slo.tasks.get(task or "")]
         ttft, tpot, e2e, kind = (self._said(name, overrides) for name in ("ttft_ms", "tpot_ms", "e2e_ms", "kind"))
-        return SLO(_seconds(ttft), _seconds(tpot), _seconds(e2e), hard=kind == "hard")
+        return SLO(seconds(ttft), seconds(tpot), seconds(e2e), hard=kind == "hard")
 
     def _said(self, name: str, overrides: list[Deadlines | None]) -> Any:
         said = (override for override in overrides if override is not None and name in override.model_fields_set)
@@ -378,7 +378,8 @@ def _tier(name: str) -> Any:
     return "default" if name == "auto" else name
 
 
-def _seconds(ms: float | None) -> float | None:
+def seconds(ms: float | None) -> float | None:
+    """A deadline in seconds."""
     return None if ms is None else ms / 1000
 
 
@@ -387,12 +388,16 @@ def _seconds(ms: float | None) -> float | None:
 
 def load(environ: Mapping[str, str], path: Path | str) -> Config:
     """Read a config file. Raises BadConfig."""
+    return parse(text_of(path), environ, source=str(path))
+
+
+def text_of(path: Path | str) -> str:
+    """A file's text. Raises BadConfig."""
     try:
-        text = Path(path).read_text("utf-8-sig")
+        return Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         wrong = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is not UTF-8 text"
         raise BadConfig([Problem(None, "", wrong)], source=str(path)) from error
-    return parse(text, environ, source=str(path))
 
 
 def parse(text: str, environ: Mapping[str, str], *, source: str) -> Config:
@@ -401,7 +406,7 @@ def parse(text: str, environ: Mapping[str, str], *, source: str) -> Config:
     tree = file.read(text)
     _refuse_litellm(file)
     config = validated(Config, tree, file)
-    _relate(file)
+    relate(file)
     if config is None or file.problems:
         raise BadConfig(file.problems, source=source)
     return config
@@ -417,7 +422,8 @@ def _refuse_litellm(file: File) -> None:
 # --- what one key says about another: of the words in the file, so that a mistake elsewhere hides nothing ------------------
 
 
-def _relate(file: File) -> None:
+def relate(file: File) -> None:
+    """Note what does not fit together."""
     backends = file.texts("backends", int, "name")
     budgets = file.texts("budgets", int) | file.texts("budgets", int, "tokens") or {("budgets",): "none"}
     aliases = [str(loc[1]) for loc in file.places if loc[:1] == ("models",) and len(loc) == 2] or ["auto"]

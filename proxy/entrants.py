@@ -1,0 +1,81 @@
+"""Policies by their names on the command line, each with the fleet that it decides for.
+
+Beside the reference policies (`policy.heuristics`) there is static serving: `static-all:BACKEND[@BUDGET]` is the same GPUs all running
+that backend's model, the least loaded of them answering. Parameters that `bestserve tune` found take the place of a rule's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bestserve.policy.decide import actions_of
+from bestserve.policy.facts import Action, Backend
+from bestserve.policy.heuristics import RULES
+from bestserve.policy.policies import Mind
+from bestserve.policy.scene import Places, mind_of
+
+from .config_words import near
+
+STATIC_ALL = "static-all"
+NAMES = (*RULES, "static:BACKEND[@BUDGET]", "static-all:BACKEND[@BUDGET]")
+
+Tuned = Mapping[str, tuple[float, ...]]
+"""Policy -> its parameters."""
+
+
+class BadPolicy(ValueError):
+    """A policy that does not exist; the message names what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """Who decides, and where."""
+
+    name: str
+    places: Places
+    mind: Mind
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What it chooses among, (A,)."""
+        return actions_of(self.places.backends, self.places.budgets)
+
+
+def entrant(name: str, places: Places, tuned: Tuned | None = None) -> Entrant:
+    """A policy and its fleet. Raises BadPolicy. Learned policies are to be read here, too."""
+    kind, _, target = name.partition(":")
+    try:
+        if kind == STATIC_ALL:
+            rebuilt = _all_running(target, places)
+            return Entrant(name, rebuilt, mind_of("least-loaded", rebuilt))
+        return Entrant(name, places, mind_of(name, places, (tuned or {}).get(name)))
+    except ValueError as error:
+        words = [*RULES, *(f"{word}:{backend.name}" for word in ("static", STATIC_ALL) for backend in places.backends)]
+        hint = near(name, words)
+        raise BadPolicy(f"{name!r} is not a policy of this fleet; there are {', '.join(NAMES)}{hint}") from error
+
+
+def static_all(places: Places) -> list[str]:
+    """Every way of static serving, each model once."""
+    models = {backend.profile.name: backend.name for backend in reversed(places.backends)}
+    return [f"{STATIC_ALL}:{name}@{budget.name}" for name in reversed(models.values()) for budget in places.budgets]
+
+
+def _all_running(target: str, places: Places) -> Places:
+    """The fleet's GPUs, all running one of its backends' model; with a budget, only under that."""
+    name, at, budget = target.partition("@")
+    chosen = [b for b, backend in enumerate(places.backends) if backend.name == name]
+    budgets = tuple(b for b in places.budgets if not at or b.name == budget)
+    if not chosen or not budgets:
+        raise ValueError(target)
+    b, like = chosen[0], places.backends[chosen[0]]
+    n = max(sum(backend.profile.n_gpus for backend in places.backends) // like.profile.n_gpus, 1)
+    return Places(
+        backends=tuple(_copy(like, i + 1) for i in range(n)),
+        budgets=budgets,
+        true=places.true[b : b + 1] * n,
+        length_factor=places.length_factor[b : b + 1] * n,
+    )
+
+
+def _copy(backend: Backend, number: int) -> Backend:
+    return replace(backend, name=f"{backend.name}-{number}")
