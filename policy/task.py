@@ -1,8 +1,8 @@
-"""What is believed about a request whose text has not been looked at: the prior over tasks, and the length of its answer.
+"""What is believed about a request whose text was not looked at: the prior over tasks, and the length of its answer.
 
 The prior is even: nothing is known of a stranger's traffic. Lengths are medians and spreads of answers by kind of task, from the
 statistics of public conversations: Azure's 2023 conversation trace has a median of 129 tokens and a 90th percentile of 424
-(AzurePublicDataset, CC-BY 4.0), which fixes the overall scale; how tasks differ is an assumption until the classifier measures it.
+(AzurePublicDataset, CC-BY 4.0), which fixes the overall scale; how tasks differ is an assumption until answers are seen (`drift`).
 """
 
 from functools import lru_cache

@@ -28,10 +28,11 @@ from pydantic import WithJsonSchema as Shown
 
 from bestserve import profiles
 from bestserve.policy import heuristics
+from bestserve.policy.classify import Classifier
 from bestserve.policy.facts import SLO, TASKS, Backend, Budget
 from bestserve.profiles import Profile
 
-from . import segments
+from . import segments, weights
 from .config_file import BadConfig, File, Loc, Problem, dotted, shown
 from .config_words import ALIAS, NAME, PROSE, SECRET, SHA256, WORD, Section, near, validated
 from .upload import SCHEMES
@@ -46,6 +47,7 @@ FALLBACKS = tuple(name for name in heuristics.NAMES if name != "static")
 
 EMPTY: Any = None  # a section that is not written is as one left empty
 NO_CAP: Any = (None,)
+_SHIPPED: Any = "shipped"
 _WEIGHTS = {"flex": 0.5, "default": 1.0, "priority": 2.0}
 
 
@@ -102,6 +104,11 @@ def _uploadable(url: str | None) -> str | None:
     return url
 
 
+def _classifier(value: Any, info: ValidationInfo) -> Classifier:
+    name = _TEXT.validate_python(value)
+    return weights.shipped() if name == "shipped" else weights.load(_folder(name, info))
+
+
 def _refuse_learned(word: str) -> str:
     raise ValueError("this version ships no learned policy yet; write none, and policy.fallback decides")
 
@@ -129,6 +136,7 @@ Upload = Annotated[str | None, BeforeValidator(_none_or), AfterValidator(_upload
 Url = Annotated[str, BeforeValidator(_url), Shown({"kind": "http or https URL"})]
 ProfileName = Annotated[Profile, PlainValidator(_profile), Shown({"kind": "shipped profile's name, or path of a .toml file"})]
 Checkpoint = Annotated[str, AfterValidator(_refuse_learned), Shown({"kind": "`pretrained` or a path, in later versions"})]
+Weights = Annotated[Classifier, PlainValidator(_classifier), Shown({"kind": "`shipped`, or path of a file that `classify train` wrote"})]
 Fallback = Annotated[str, Shown({"kind": "`static:BACKEND[@BUDGET]` or one of " + ", ".join(FALLBACKS)})]
 
 
@@ -234,6 +242,15 @@ class PolicyConfig(Section):
     seed: Maybe[Seed] = Field(default=None, description="of the policy's dice; none takes a fresh one")
 
 
+class ClassifyConfig(Section):
+    """How a request's task and the length of its answer are told from its text."""
+
+    enabled: bool = Field(default=True, description="whether the text is looked at; if not, the prior answers")
+    weights: Weights = Field(default=_SHIPPED, description="the classifier; a path starts at the config file")
+    drift: bool = Field(default=True, description="whether expected lengths follow the answers that are seen, by backend and task")
+    learn: bool = Field(default=False, description="whether numbers of known words and weak labels are kept with each record")
+
+
 class Probe(Section):
     """How backends are asked how they are."""
 
@@ -337,6 +354,7 @@ class Config(Section):
     budgets: tuple[Cap, ...] = Field(default=NO_CAP, min_length=1, description="caps on the answer that the policy may choose from")
     slo: SLOConfig = Field(default=EMPTY, description="deadlines")
     policy: PolicyConfig = Field(default=EMPTY, description="who decides")
+    classify: ClassifyConfig = Field(default=EMPTY, description="how a request's task is told")
     probe: Probe = Field(default=EMPTY, description="how backends are asked how they are")
     timeouts: Timeouts = Field(default=EMPTY, description="how long a backend may take")
     circuit: Circuit = Field(default=EMPTY, description="when a failing backend is left alone")

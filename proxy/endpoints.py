@@ -14,7 +14,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bestserve.policy import task
 from bestserve.policy.record import to_bytes
 
 from .dialects import openai
@@ -58,7 +57,7 @@ class Answer:
         allowed = here.keys.take(caller, arrived)
         body = await read_body(receive, headers, here.config.listen.max_body_bytes)
         parsed = openai.parse(self.endpoint, body)
-        ask = here.ask_of(
+        ask, task_name = here.ask_of(
             parsed,
             tier=tier_for(caller, parsed.service_tier),
             slo_s=slo_of(headers),
@@ -66,7 +65,7 @@ class Answer:
             session=session_of(headers, caller),
         )
         told = [(b"x-request-id", request_id.encode("ascii")), *quota_headers(allowed)]
-        return Relay(here, ask, parsed, request_id, arrived, task.name_of(ask.task), told, caller.name)
+        return Relay(here, ask, parsed, request_id, arrived, task_name, told, caller.name)
 
 
 class About:

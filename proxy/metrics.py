@@ -33,6 +33,12 @@ TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "bestserve_inflight": ("gauge", ("backend",), "Attempts open now."),
     "bestserve_decision_seconds": ("histogram", (), "Time that one decision took."),
     "bestserve_overhead_seconds": ("histogram", (), "From a request's arrival until it was on its way to a backend."),
+    "bestserve_classify_total": (
+        "counter",
+        ("how",),
+        "Asks, by what told their task: text, prior (no text), off, or failed (then the prior).",
+    ),
+    "bestserve_classify_seconds": ("histogram", (), "Time that reading one prompt and telling its task took."),
     "bestserve_price": ("gauge", ("backend",), "Reward that a second of the backend is worth at the present demand."),
     "bestserve_replay_records_total": ("counter", (), "Records made."),
     "bestserve_replay_unkept_total": (
@@ -64,6 +70,7 @@ _BUCKETS = {
     "gen_ai_client_token_usage": _TOKENS,
     "bestserve_quality_served": tuple(i / 20 for i in range(1, 21)),
     "bestserve_decision_seconds": _OWN,
+    "bestserve_classify_seconds": _OWN,
     "bestserve_overhead_seconds": _OWN,
 }
 
@@ -118,6 +125,12 @@ class Metrics:
     def shed(self, reason: str, tier: str) -> None:
         """A request that nobody was asked for."""
         self._count("bestserve_shed_total", reason, tier)
+
+    def classified(self, how: str, took_s: float) -> None:
+        """What told an ask's task, and how long it took where a text was read."""
+        self._child("bestserve_classify_total", how).inc()
+        if how == "text":
+            self._child("bestserve_classify_seconds").observe(took_s)
 
     def fell_back(self) -> None:
         """The policy failed and the fallback decided."""

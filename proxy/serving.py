@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from bestserve.policy import heuristics, task
+from bestserve.policy import heuristics
 from bestserve.policy.decide import Chooser, actions_of, decide
 from bestserve.policy.encode import Observation
-from bestserve.policy.facts import SLO, TASKS, Ask, Budget, Decision, FleetView, Outcome
+from bestserve.policy.facts import SLO, Ask, Budget, Decision, FleetView, Outcome
 from bestserve.policy.fleet import CircuitRules, Fleet, Ticket
 from bestserve.policy.price import prices, wanted
 from bestserve.policy.record import Record
@@ -24,6 +24,7 @@ from .errors import BadAsk, NotFound
 from .keys import Keys
 from .memory import Memory
 from .metrics import Metrics
+from .reading import Reading
 from .upstream import Upstream
 from .wire import Timeouts
 
@@ -57,6 +58,7 @@ class Serving:
     decides: str | None = field(init=False, default=None)  # the policy's name, as the metrics know it
     began: float = field(init=False)
     upstreams: dict[str, Upstream] = field(init=False, default_factory=dict)
+    reading: Reading = field(init=False, default_factory=Reading)
     _slos: dict[tuple[str, str | None], SLO] = field(init=False, default_factory=dict)
     recent: deque[Record] = field(init=False, default_factory=lambda: deque(maxlen=RECENT))
 
@@ -90,6 +92,7 @@ class Serving:
         self.passing = Chooser("least-loaded", heuristics.RULES["least-loaded"], actions_of(self.fleet.backends, _PLAIN), _PLAIN)
         if config.keys != self.config.keys:  # a reload that changes no key gives nobody a new quota
             self.keys = Keys(config.keys)
+        self.reading.adopt(config.classify, (backend.name for backend in config.backends))
         self._slos.clear()
         self.config = config
         self._say_who_decides()
@@ -116,29 +119,41 @@ class Serving:
 
     # --- one request ---
 
-    def ask_of(self, parsed: openai.Parsed, *, tier: str, slo_s: dict[str, float], hint: str | None, session: str | None) -> Ask:
-        """The facts of a request. Raises NotFound for a model that nobody serves, BadAsk for an unknown task."""
-        said_in = "metadata.task" if hint is None else "x-bestserve-task"
-        hint = parsed.metadata.get("task") if hint is None else hint
-        if hint is not None and hint not in TASKS:
-            raise BadAsk(f"{str(hint)[:100]!r} is not a task; there are {', '.join(TASKS)}.", param=said_in)
-        slo = self._slo_for(tier, hint)
-        return Ask(
+    def ask_of(
+        self, parsed: openai.Parsed, *, tier: str, slo_s: dict[str, float], hint: str | None, session: str | None
+    ) -> tuple[Ask, str]:
+        """The facts of a request, and the name of its likeliest task. Raises NotFound for a model that nobody serves, BadAsk for an
+        unknown task."""
+        hint = self._hint(parsed, hint)
+        slo, allowed, begun = self._slo_for(tier, hint), self.allowed(parsed.model), self.clock()
+        belief = self.reading.belief(parsed, hint, allowed)
+        if belief.how:
+            self.soon(self.metrics.classified, belief.how, self.clock() - begun)
+        ask = Ask(
             endpoint=parsed.endpoint,
             model=parsed.model,
-            allowed=self.allowed(parsed.model),
+            allowed=allowed,
             stream=parsed.stream,
             prompt_tokens=parsed.prompt_tokens,
             max_tokens=parsed.max_tokens,
             n=parsed.n,
             needs=parsed.needs,
-            task=task.prior(hint),
-            length=task.length(hint),
+            task=belief.task,
+            length=belief.length,
             slo=replace(slo, **slo_s) if slo_s else slo,  # type: ignore[arg-type]
             tier=tier,
             weight=self.config.weight_for(tier),
             session=session,
         )
+        return ask, belief.name
+
+    def _hint(self, parsed: openai.Parsed, header: str | None) -> str | None:
+        """What the client says of the task, by header or in the metadata. Raises BadAsk for what is no task."""
+        hint = parsed.metadata.get("task") if header is None else header
+        if hint is not None and hint not in self.reading.names:
+            said_in = "metadata.task" if header is None else "x-bestserve-task"
+            raise BadAsk(f"{str(hint)[:100]!r} is not a task; there are {', '.join(self.reading.names)}.", param=said_in)
+        return hint
 
     def _slo_for(self, tier: str, hint: str | None) -> SLO:
         slo = self._slos.get((tier, hint))
@@ -203,6 +218,7 @@ class Serving:
     def report(self, record: Record, arrived: float) -> None:
         """Take note of an ended attempt."""
         self.recent.append(record)
+        self.reading.note(record)
         self.metrics.ended(record, self.clock() - arrived)
 
     def reprice(self) -> None:

@@ -1,1 +1,1 @@
-"""Where policies are trained: the only room with torch and numba. Serving never comes here."""
+"""Where policies and classifiers are trained: the only room with torch and numba. Serving never comes here."""

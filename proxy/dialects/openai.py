@@ -52,6 +52,7 @@ class Parsed:
     service_tier: str | None
     metadata: Mapping[str, Any]
     fields: Fields
+    messages: list[Raw] | None = None  # of a chat
 
 
 def split(body: bytes) -> Fields:
@@ -96,6 +97,7 @@ def parse(endpoint: str, body: bytes) -> Parsed:
         service_tier=_read(fields, "service_tier", str, "a text"),
         metadata=_read(fields, "metadata", dict, "an object") or {},
         fields=fields,
+        messages=messages,
     )
 
 

@@ -1,0 +1,103 @@
+"""What a request is believed to be: its task and the length of its answer. Told from its text, corrected by the answers that were seen.
+
+The prior answers where there is no text, where the operator switched reading off, and where reading fails; it is counted which.
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from bestserve.policy import drift, signals, task
+from bestserve.policy.classify import Classifier
+from bestserve.policy.drift import NONE, Drift
+from bestserve.policy.facts import TASKS, Ask, Length
+from bestserve.policy.record import Record
+
+from .config import ClassifyConfig
+from .dialects import openai
+from .dialects.prompt import prompt_of
+
+log = logging.getLogger("bestserve")
+
+
+class Belief(NamedTuple):
+    """What is believed of one request."""
+
+    task: tuple[float, ...]  # probabilities over TASKS
+    length: Length
+    name: str  # the likeliest class, for headers and metrics
+    how: str  # "text", "prior", "off" or "failed"; "" where nothing is decided
+
+
+class Reading:
+    """Reads requests by one config. Knows how far answers were from what it expected."""
+
+    def __init__(self) -> None:
+        self.classifier: Classifier | None = None
+        self._follows = True
+        self._drifts: dict[tuple[str, str], Drift] = {}
+
+    def adopt(self, config: ClassifyConfig, backends: Iterable[str]) -> None:
+        """Read by another config from now on, and forget the backends that are gone."""
+        self.classifier = config.weights if config.enabled else None
+        self._follows = config.drift
+        names = set(backends)
+        self._drifts = {key: value for key, value in self._drifts.items() if key[0] in names}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a hint may say."""
+        return TASKS if self.classifier is None else self.classifier.names
+
+    def belief(self, parsed: openai.Parsed, hint: str | None, allowed: frozenset[str]) -> Belief:
+        """What a request is, and how long its answer gets at the backends that its model admits."""
+        if parsed.endpoint not in openai.CAPS:
+            return _prior(None, "")
+        belief = self._told(parsed, hint)
+        return belief._replace(length=drift.moved(belief.length, self._seen(belief.task, allowed))) if self._drifts else belief
+
+    def _told(self, parsed: openai.Parsed, hint: str | None) -> Belief:
+        if self.classifier is None:
+            return _prior(hint, "off")
+        try:
+            prompt = prompt_of(parsed)
+            if prompt is None:
+                return _prior(hint, "prior")
+            guess = self.classifier.guess(prompt, hint)
+        except Exception:
+            log.exception("a prompt could not be read; the prior answers")
+            return _prior(hint, "failed")
+        return Belief(guess.task, guess.length, guess.name, "text")
+
+    def note(self, record: Record) -> None:
+        """Learn from an answer how long answers are here. One that was asked to be short says nothing of that."""
+        outcome, ask, action = record.outcome, record.ask, record.decision.action
+        if not self._follows or not outcome.completion_tokens or action.backend is None or action.budget.instruction is not None:
+            return
+        expected = self._undrifted(ask)
+        off = drift.off_by(expected, max(outcome.completion_tokens // ask.n, 1), cut=outcome.finish_reason == "length")
+        if off is not None:
+            key = (action.backend, task.name_of(ask.task))
+            self._drifts[key] = self._drifts.get(key, NONE).seen(off)
+
+    def _seen(self, tasks: tuple[float, ...], allowed: frozenset[str]) -> Drift:
+        name = task.name_of(tasks)
+        return drift.joined(self._drifts.get((backend, name), NONE) for backend in allowed)
+
+    def _undrifted(self, ask: Ask) -> Length:
+        return drift.unmoved(ask.length, self._seen(ask.task, ask.allowed))
+
+    def signal(self, parsed: openai.Parsed, record: Record, *, fence: bool, json: bool) -> dict[str, object] | None:
+        """What may be kept of a prompt and its answer, where that is switched on. See `policy.signals`."""
+        prompt = prompt_of(parsed) if self.classifier is not None else None
+        if self.classifier is None or prompt is None:
+            return None
+        rows = self.classifier.rows(prompt, signals.MOST)
+        tokens = record.outcome.completion_tokens
+        return signals.signal(rows, record.ask.task, fence=fence, json=json, tokens=tokens, weights=self.classifier.id)
+
+
+def _prior(hint: str | None, how: str) -> Belief:
+    tasks = hint if hint in TASKS else None
+    believed = task.prior(tasks)
+    return Belief(believed, task.length(tasks), task.name_of(believed), how)

@@ -1,0 +1,31 @@
+"""Where a task classifier's weights are read from: the package, or a file of the operator's."""
+
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from bestserve.policy.classify import BadWeights, Classifier
+
+MOST = 8_000_000
+"""Bytes of a weights file. The shipped one has some 300,000."""
+
+
+@lru_cache(maxsize=1)
+def shipped() -> Classifier:
+    """The one in the package."""
+    return Classifier.from_bytes(resources.files("bestserve.policy").joinpath("weights", "task.bin").read_bytes())
+
+
+def load(path: Path) -> Classifier:
+    """One from a file. Raises BadWeights."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST + 1)
+    except OSError as error:
+        raise BadWeights(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) > MOST:
+        raise BadWeights(f"{path}: is larger than {MOST} bytes")
+    try:
+        return Classifier.from_bytes(data)
+    except BadWeights as error:
+        raise BadWeights(f"{path}: {error}") from error
