@@ -15,7 +15,7 @@ MEMORY = 500.0  # answers
 TRUST = 20.0  # answers that the prior is worth
 MOST = math.log(8.0)  # beyond this factor an answer counts as this far off
 LEAST_SIGMA, MOST_SIGMA = 0.3, 1.6
-_STEPS, _FADE = 8, 1.0 - 1.0 / MEMORY  # the steps in which `classify` gives medians
+_FADE = 1.0 - 1.0 / MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +46,13 @@ def offset(drift: Drift) -> float:
     return drift.off / (drift.n + TRUST)
 
 
-def moved(expected: Length, drift: Drift) -> Length:
-    """What is expected after what was seen."""
+def widened(expected: Length, drift: Drift) -> Length:
+    """The same median, with the spread that was seen about it; near what was expected while little was seen."""
     if drift.n < 1.0:
         return expected
     shift = offset(drift)
     spread = (drift.squares - 2 * shift * drift.off + drift.n * shift * shift + TRUST * expected.sigma**2) / (drift.n + TRUST)
-    sigma = min(max(math.sqrt(max(spread, 0.0)), LEAST_SIGMA), MOST_SIGMA)
-    return Length(math.exp(round((math.log(expected.median) + shift) * _STEPS) / _STEPS), round(sigma * 20) / 20)
-
-
-def unmoved(believed: Length, drift: Drift) -> Length:
-    """What was expected before what was seen: `moved` backwards, as near as the steps allow. The spread is left."""
-    return Length(believed.median / math.exp(offset(drift)), believed.sigma) if drift.n >= 1.0 else believed
+    return Length(expected.median, round(min(max(math.sqrt(max(spread, 0.0)), LEAST_SIGMA), MOST_SIGMA) * 20) / 20)
 
 
 def off_by(expected: Length, tokens: int, *, cut: bool) -> float | None:

@@ -28,7 +28,7 @@ from . import circuit as ct
 from .books import Kept, Open
 from .circuit import CircuitRules, CircuitState
 from .encode import N_FEATURES, TPOT, TTFT, Observation
-from .facts import Backend, Columns, Constants, Decision, Ending, FleetView, Floats, Load, Outcome, knowledge_of
+from .facts import KNOWN, LONGER, TASKS, Backend, Columns, Constants, Decision, Ending, FleetView, Floats, Load, Outcome, knowledge_of
 
 __all__ = ["CircuitRules", "CircuitState", "Fleet", "Ticket"]
 
@@ -108,6 +108,12 @@ class Fleet:
         self._most = [math.inf if b.max_in_flight is None else float(b.max_in_flight) for b in self._order]
         self._prices = [0.0] * n
         self.recent.clear()
+
+    def expect_longer(self, backend: str, task: str, log: float) -> None:
+        """From now on a backend's answers to a task are this much longer than was predicted: the log of a factor. See `drift`."""
+        if backend in self._column:
+            self._knowledge = self._knowledge.copy()  # views hold the one before
+            self._knowledge[self._column[backend] * KNOWN + LONGER, TASKS.index(task)] = log
 
     @property
     def backends(self) -> tuple[Backend, ...]:

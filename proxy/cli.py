@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .cli_classify import classify
 from .cli_log import log
 from .cli_profile import profile
 from .cli_quality import quality
@@ -127,6 +128,7 @@ def demo(**how: Any) -> None:
     sys.exit(run(**how))
 
 
+main.add_command(classify)
 main.add_command(log)
 main.add_command(profile)
 main.add_command(quality)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bestserve.policy import drift, signals, task
 from bestserve.policy.classify import Classifier
 from bestserve.policy.drift import NONE, Drift
-from bestserve.policy.facts import TASKS, Ask, Length
+from bestserve.policy.facts import TASKS, Length
 from bestserve.policy.record import Record
 
 from .config import ClassifyConfig
@@ -27,6 +27,14 @@ class Belief(NamedTuple):
     length: Length
     name: str  # the likeliest class, for headers and metrics
     how: str  # "text", "prior", "off" or "failed"; "" where nothing is decided
+
+
+class Longer(NamedTuple):
+    """By how much a backend's answers to one task are longer than expected."""
+
+    backend: str
+    task: str
+    log: float  # of the factor
 
 
 class Reading:
@@ -50,11 +58,11 @@ class Reading:
         return TASKS if self.classifier is None else self.classifier.names
 
     def belief(self, parsed: openai.Parsed, hint: str | None, allowed: frozenset[str]) -> Belief:
-        """What a request is, and how long its answer gets at the backends that its model admits."""
+        """What a request is, and how long its answer gets; its spread is that of the backends that its model admits."""
         if parsed.endpoint not in openai.CAPS:
             return _prior(None, "")
         belief = self._told(parsed, hint)
-        return belief._replace(length=drift.moved(belief.length, self._seen(belief.task, allowed))) if self._drifts else belief
+        return belief._replace(length=drift.widened(belief.length, self._seen(belief.task, allowed))) if self._drifts else belief
 
     def _told(self, parsed: openai.Parsed, hint: str | None) -> Belief:
         if self.classifier is None:
@@ -69,23 +77,28 @@ class Reading:
             return _prior(hint, "failed")
         return Belief(guess.task, guess.length, guess.name, "text")
 
-    def note(self, record: Record) -> None:
-        """Learn from an answer how long answers are here. One that was asked to be short says nothing of that."""
+    def note(self, record: Record) -> Longer | None:
+        """Learn from an answer how long answers are there; say what is believed now, or None where nothing was learnt.
+
+        An answer that was asked to be short says nothing of that.
+        """
         outcome, ask, action = record.outcome, record.ask, record.decision.action
-        if not self._follows or not outcome.completion_tokens or action.backend is None or action.budget.instruction is not None:
-            return
-        expected = self._undrifted(ask)
-        off = drift.off_by(expected, max(outcome.completion_tokens // ask.n, 1), cut=outcome.finish_reason == "length")
-        if off is not None:
-            key = (action.backend, task.name_of(ask.task))
-            self._drifts[key] = self._drifts.get(key, NONE).seen(off)
+        name = task.name_of(ask.task)
+        if not self._follows or not outcome.completion_tokens or action.backend is None or action.budget.instruction or name not in TASKS:
+            return None
+        off = drift.off_by(ask.length, max(outcome.completion_tokens // ask.n, 1), cut=outcome.finish_reason == "length")
+        if off is None:
+            return None
+        seen = self._drifts[action.backend, name] = self._drifts.get((action.backend, name), NONE).seen(off)
+        return Longer(action.backend, name, drift.offset(seen))
+
+    def longer(self) -> list[Longer]:
+        """By how much answers are longer than their asks expected, of every backend and task of which some were seen."""
+        return [Longer(backend, name, drift.offset(seen)) for (backend, name), seen in self._drifts.items()]
 
     def _seen(self, tasks: tuple[float, ...], allowed: frozenset[str]) -> Drift:
         name = task.name_of(tasks)
-        return drift.joined(self._drifts.get((backend, name), NONE) for backend in allowed)
-
-    def _undrifted(self, ask: Ask) -> Length:
-        return drift.unmoved(ask.length, self._seen(ask.task, ask.allowed))
+        return drift.joined([self._drifts.get((backend, name), NONE) for backend in allowed])
 
     def signal(self, parsed: openai.Parsed, record: Record, *, fence: bool, json: bool) -> dict[str, object] | None:
         """What may be kept of a prompt and its answer, where that is switched on. See `policy.signals`."""

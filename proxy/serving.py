@@ -93,6 +93,8 @@ class Serving:
         if config.keys != self.config.keys:  # a reload that changes no key gives nobody a new quota
             self.keys = Keys(config.keys)
         self.reading.adopt(config.classify, (backend.name for backend in config.backends))
+        for longer in self.reading.longer():
+            self.fleet.expect_longer(*longer)
         self._slos.clear()
         self.config = config
         self._say_who_decides()
@@ -128,7 +130,7 @@ class Serving:
         slo, allowed, begun = self._slo_for(tier, hint), self.allowed(parsed.model), self.clock()
         belief = self.reading.belief(parsed, hint, allowed)
         if belief.how:
-            self.soon(self.metrics.classified, belief.how, self.clock() - begun)
+            self.metrics.classified(belief.how, self.clock() - begun)
         ask = Ask(
             endpoint=parsed.endpoint,
             model=parsed.model,
@@ -218,8 +220,10 @@ class Serving:
     def report(self, record: Record, arrived: float) -> None:
         """Take note of an ended attempt."""
         self.recent.append(record)
-        self.reading.note(record)
         self.metrics.ended(record, self.clock() - arrived)
+        longer = self.reading.note(record)
+        if longer is not None:
+            self.fleet.expect_longer(*longer)
 
     def reprice(self) -> None:
         """Let prices follow demand."""

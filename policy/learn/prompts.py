@@ -1,5 +1,7 @@
 """Labelled prompts as rows: one JSON object a line, its templates' children, and what makes them look like traffic."""
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +10,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from bestserve.policy.features import BEFORE, HEAD, TAIL, Prompt
+from bestserve.policy.facts import TASKS
+from bestserve.policy.features import HEAD, Prompt
 
 from .patterns import Grammar
 
@@ -116,11 +119,57 @@ def weights(rows: Sequence[Row]) -> np.ndarray[tuple[int], np.dtype[np.float32]]
     )
 
 
-def merged(rows: Iterable[Row], into: Mapping[str, str]) -> list[Row]:
+def renamed(rows: Iterable[Row], into: Mapping[str, str]) -> list[Row]:
     """The rows with some classes under another name."""
     return [
         replace(row, task=into.get(row.task, row.task) if row.task else None, also=tuple(into.get(a, a) for a in row.also)) for row in rows
     ]
 
 
-__all__ = ["BEFORE", "HEAD", "TAIL", "BadRow", "Row", "distinct", "merged", "multiplied", "prompt_of", "read", "rough", "weights"]
+def made_of(added: Sequence[str], merged: Sequence[str]) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Classes as they are made of built-in tasks, and what is renamed into what; from words like `legal=qa:0.7,write:0.3` for a class of
+    its own and `edit=rewrite,summ` for one that takes the place of several. Raises ValueError."""
+    classes: dict[str, dict[str, float]] = {task: {task: 1.0} for task in TASKS}
+    into: dict[str, str] = {}
+    for word in merged:
+        name, tasks = _named(word)
+        for task in tasks:
+            if task not in classes:
+                raise ValueError(f"{word!r}: {task!r} is no class that is left; there are {', '.join(classes)}")
+            del classes[task]
+            into[task] = name
+        classes[name] = {task: 1.0 / len(tasks) for task in tasks}
+    for word in added:
+        name, parts = _named(word)
+        if name in classes:
+            raise ValueError(f"{word!r}: {name!r} is there already")
+        classes[name] = _shares(word, parts)
+    return classes, into
+
+
+def _named(word: str) -> tuple[str, list[str]]:
+    name, equals, parts = word.partition("=")
+    if not equals or not _NAME.fullmatch(name) or not parts:
+        raise ValueError(f"{word!r} is not like legal=qa:0.7,write:0.3 or edit=rewrite,summ")
+    return name, parts.split(",")
+
+
+def _shares(word: str, parts: Sequence[str]) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for part in parts:
+        task, _, share = part.partition(":")
+        if task not in TASKS:
+            raise ValueError(f"{word!r}: {task!r} is not a built-in task; there are {', '.join(TASKS)}")
+        try:
+            shares[task] = float(share or 1.0)
+        except ValueError:
+            shares[task] = math.nan
+        if not shares[task] > 0 or math.isinf(shares[task]):
+            raise ValueError(f"{word!r}: {share!r} is not a share above 0")
+    total = sum(shares.values())
+    return {task: share / total for task, share in shares.items()}
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
+__all__ = ["BadRow", "Row", "distinct", "made_of", "multiplied", "prompt_of", "read", "renamed", "rough", "weights"]

@@ -1,13 +1,19 @@
 """Labelled prompts -> a task classifier, tuned on rows that it did not see."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bestserve.policy.confusion import Confusion
+from bestserve.policy.confusion import to_bytes as confusion_bytes
+from bestserve.policy.facts import TASKS
+
 from .linear import Args, Floats, Model, Scores, Step, Tuning, fit, targets, written
+from .measure import by, lengths, measured, reliability
 from .prompts import Row
 
 FOLDS = 2
@@ -15,18 +21,55 @@ _HEATS = np.geomspace(0.5, 2.0, 25).tolist()
 _CARRIES = np.linspace(0.0, 1.5, 16).tolist()
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of a training."""
+
+    weights: bytes
+    confusion: bytes | None  # None where not every built-in task was held out
+    report: dict[str, Any]  # of rows that were held out
+
+
 def trained(
-    rows: Sequence[Row],
-    classes: Sequence[str],
-    tasks: Mapping[str, Mapping[str, float]],
-    about: Mapping[str, object],
-    args: Args,
-    step: Step,
-) -> bytes:
-    """A weights file. `tasks` says of each class that is not built in which built-in tasks it is made of. Raises ValueError."""
-    tuning = tuned(*held_out(rows, classes, args, lambda done, of: step(done, of * (FOLDS + 1) // FOLDS)), classes, args)
+    rows: Sequence[Row], made_of: Mapping[str, Mapping[str, float]], about: Mapping[str, object], args: Args, step: Step
+) -> Trained:
+    """Fit on all rows, tune and measure on rows held out. `made_of` says of each class in which built-in tasks it is made of; its keys
+    are the classes. Raises ValueError."""
+    classes = tuple(made_of)
+    scores, tested, usual = held_out(rows, classes, args, lambda done, of: step(done, of * (FOLDS + 1) // FOLDS))
+    tuning = tuned(scores, tested, classes, args)
     model = fit(rows, classes, args, lambda done, of: step(of * FOLDS + done, of * (FOLDS + 1)))
-    return written(model, tasks, tuning, about)
+    p, own = scores.tuned(tuning)
+    expected, sigma = own + (p * usual).sum(axis=1), p @ model.sigma
+    report = {**told(p, tested, classes), "length": lengths(expected, sigma, tested)}
+    confusion = _confusion(p, expected, sigma, tested, classes, made_of)
+    return Trained(written(model, made_of, tuning, about), confusion, report)
+
+
+def told(p: Floats, rows: Sequence[Row], classes: Sequence[str]) -> dict[str, Any]:
+    """Measures over all rows and by source, class, language and turn, with the reliability of the probabilities."""
+    return {
+        "all": measured(p, rows, classes),
+        "source": by(lambda row: row.source, p, rows, classes),
+        "class": by(lambda row: str(row.task), p, rows, classes),
+        "language": by(lambda row: row.lang, p, rows, classes),
+        "turn": by(lambda row: "follow-up" if row.prompt.before else "first", p, rows, classes),
+        "reliability": reliability(p, rows, classes),
+    }
+
+
+def _confusion(
+    p: Floats, expected: Floats, sigma: Floats, rows: Sequence[Row], classes: Sequence[str], made_of: Mapping[str, Mapping[str, float]]
+) -> bytes | None:
+    """What the simulator draws from; of rows that are labelled with a built-in task and whose tokens are known."""
+    use = np.array([i for i, row in enumerate(rows) if row.task in TASKS and row.tokens], dtype=np.int64)
+    chosen = [rows[i] for i in use.tolist()]
+    if {row.task for row in chosen} != set(TASKS):
+        return None
+    mix = np.array([[made_of[name].get(task, 0.0) for task in TASKS] for name in classes], np.float32)
+    true = np.array([TASKS.index(str(row.task)) for row in chosen])
+    off = (expected[use] - np.log([row.tokens or 1.0 for row in chosen])).astype(np.float32)
+    return confusion_bytes(Confusion(true, (p[use] @ mix).astype(np.float32), off, sigma[use]))
 
 
 def held_out(rows: Sequence[Row], classes: Sequence[str], args: Args, step: Step, folds: int = FOLDS) -> tuple[Scores, list[Row], Floats]:
@@ -56,7 +99,7 @@ def joined(many: Iterable[Scores]) -> Scores:
     return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in Scores.__slots__))
 
 
-def tuned(scores: Scores, rows: Sequence[Row], usual: Floats, classes: Sequence[str], args: Args) -> Tuning:
+def tuned(scores: Scores, rows: Sequence[Row], classes: Sequence[str], args: Args) -> Tuning:
     """The temperatures and shares that make held-out rows likeliest. Our own seeds decide where there are any; else all rows."""
     own = np.array([row.source == "seeds" for row in rows])
     use = np.flatnonzero(own if own.any() else np.ones(len(rows), bool))
@@ -96,4 +139,4 @@ def _loss(scores: Scores, y: Floats, tuning: Tuning) -> float:
     return float(-(y * np.log(p + 1e-9)).sum() / max(len(y), 1))
 
 
-__all__ = ["FOLDS", "Args", "Model", "held_out", "joined", "trained", "tuned"]
+__all__ = ["FOLDS", "Args", "Model", "Trained", "held_out", "joined", "told", "trained", "tuned"]
