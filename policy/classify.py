@@ -82,7 +82,8 @@ class Classifier:
             names = keys[group]
             self._tables[group] = dict(zip(names, packed[begin : begin + len(names)], strict=True))
             begin += len(names)
-        self._groups = [(self._tables[group], manifest.scales[group]) for group in GROUPS]
+        self._ends = _Ends(self._tables["a"], self._tables["w"])
+        self._scales = [manifest.scales[group] for group in GROUPS]
         self.names = (*TASKS, *(name for name in manifest.classes if name not in TASKS))
 
     @classmethod
@@ -109,18 +110,17 @@ class Classifier:
 
     def _added(self, scores: list[float], words: Words, sizes: Iterable[Key], system: Iterable[Key], share: float) -> list[float]:
         """Scores with those of a text's features, times a share."""
-        known = self._tables["w"]
-        bags: tuple[Iterable[Key], ...] = (
-            dict.fromkeys([*words.words, *words.han]) if words.han else dict.fromkeys(words.words),
-            dict.fromkeys(pairs(words)),
-            [part for word in words.words if word not in known for part in parts(word)],
-            first(words),
-            last(words),
-            sizes,
-            system,
+        t = self._tables
+        totals = (
+            sum(map(t["w"].get, dict.fromkeys([*words.words, *words.han] if words.han else words.words), repeat(0))),
+            sum(map(t["b"].get, dict.fromkeys(pairs(words)), repeat(0))),
+            sum(map(self._ends.__getitem__, words.words)),
+            sum(map(t["h"].get, first(words), repeat(0))),
+            sum(map(t["t"].get, last(words), repeat(0))),
+            sum(map(t["n"].get, sizes, repeat(0))),
+            sum(map(t["s"].get, system, repeat(0))),
         )
-        for (table, scales), keys in zip(self._groups, bags, strict=True):
-            total = sum(map(table.get, keys, repeat(0)))
+        for total, scales in zip(totals, self._scales, strict=True):
             if total:
                 *fields, n = self._fields.unpack(total.to_bytes(self._fields.size, "little"))
                 root, zero = share / math.sqrt(n), MIDDLE * n
@@ -156,7 +156,7 @@ class Classifier:
         """The features that speak most for a class against the mean of all, as people read them, and by how much."""
         column = self.manifest.classes.index(class_)
         found: dict[str, float] = {}
-        for group, keys in features(prompt, self._tables["w"]).items():
+        for group, keys in features(prompt).items():
             known = [key for key in dict.fromkeys(keys) if key in self._tables[group]]
             for key in known:
                 *fields, _ = self._fields.unpack(self._tables[group][key].to_bytes(self._fields.size, "little"))
@@ -177,6 +177,20 @@ class Classifier:
         if any(not 0 <= row < len(keys) for row in rows):
             raise ValueError(f"a row is not in 0..{len(keys) - 1}")
         return [str(keys[row]) for row in rows]
+
+
+class _Ends(dict[str, int]):
+    """word -> the sum of its parts' weights. Words of the vocabulary are remembered; of others there is no end."""
+
+    def __init__(self, parts_: Mapping[Key, int], words: Mapping[Key, int]) -> None:
+        super().__init__()
+        self._parts, self._words = parts_, words
+
+    def __missing__(self, word: str) -> int:
+        total = sum(self._parts.get(part, 0) for part in parts(word))
+        if word in self._words:
+            self[word] = total
+        return total
 
 
 def is_foreign(text: str) -> bool:
@@ -224,7 +238,7 @@ def _unpacked(data: bytes) -> tuple[Manifest, dict[str, list[Key]], Bytes]:
         raise ValueError(f"{len(words)} keys where {total} are announced")
     keys, begin = {}, 0
     for group in GROUPS:
-        keys[group] = [_read(word, group) for word in words[begin : begin + manifest.counts[group]]]
+        keys[group] = _read(words[begin : begin + manifest.counts[group]], group)
         begin += manifest.counts[group]
     return manifest, keys, np.frombuffer(body, np.uint8, offset=8 + size + more).reshape(columns, total).T
 
@@ -263,10 +277,12 @@ def _written(key: Key) -> str:
     return _PART.join(key) if isinstance(key, tuple) else str(key)
 
 
-def _read(word: str, group: str) -> Key:
+def _read(words: list[str], group: str) -> list[Key]:
     if group == "n":
-        return int(word)
-    return tuple(word.split(_PART)) if _PART in word else word
+        return list(map(int, words))
+    if group in "was":
+        return list(words)
+    return [tuple(word.split(_PART)) if _PART in word else word for word in words]
 
 
 def _packed(weights: Bytes) -> list[int]:

@@ -8,7 +8,7 @@ Plan
     A Feature is one of a group; each group is scaled on its own, by one over the root of how many of it are known.
         w  words, numbers and runs of marks, in small letters; Chinese and Japanese characters
         b  pairs of neighbours of these
-        a  beginnings and ends of words that are not known themselves
+        a  beginnings and ends of words, and the number of a number's digits
         h  words among the first, and the first one, two and three as such
         t  words among the last, and the last two as such
         n  counts, by size: length, lines, question marks, brackets …
@@ -21,9 +21,9 @@ What is not handled
 """
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 HEAD, TAIL = 600, 300
 """Characters of the last user message that are read at its beginning and at its end."""
@@ -40,7 +40,12 @@ _MARKS = r"!-/:-@\[-`{-~\u00a1-\u00bf\u2010-\u205e\u3000-\u303f\uff00-\uff65"
 _ASCII = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]+|\n+|[^\sa-z0-9]{1,3}")
 _OTHER = re.compile(rf"[^\s0-9{_MARKS}{_HAN}]+(?:'[a-z]+)?|[0-9]+|\n+|[{_MARKS}]{{1,3}}")
 _HANS = re.compile(rf"[{_HAN}]+")
-_QUOTES = str.maketrans("’‘“”", "''\"\"")
+_ALIKE = str.maketrans(
+    "’‘“”أإآةى٠١٢٣٤٥٦٧٨٩०१२३४५६७८९ё",
+    "''\"\"اااهي01234567890123456789е",
+    "\u0640\u064b\u064c\u064d\u064e\u064f\u0650\u0651\u0652",  # Arabic's stretching and vowel signs
+)
+"""What is written in several ways is read as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ def cut(text: str) -> Words:
     """Words of a text, in small letters."""
     low = text.lower()
     if not low.isascii():
-        low = low.translate(_QUOTES)
+        low = low.translate(_ALIKE)
     if low.isascii():
         return Words(_ASCII.findall(low), "")
     han = "".join(_HANS.findall(low))
@@ -80,12 +85,12 @@ def cut(text: str) -> Words:
 
 def pairs(cut: Words) -> Iterable[tuple[str, str]]:
     """Neighbours."""
-    yield from zip(cut.words, islice(cut.words, 1, None), strict=False)
-    yield from zip(cut.han, islice(cut.han, 1, None), strict=False)
+    words = zip(cut.words, islice(cut.words, 1, None), strict=False)
+    return chain(words, zip(cut.han, islice(cut.han, 1, None), strict=False)) if cut.han else words
 
 
 def parts(word: str) -> tuple[str, ...]:
-    """What stands for a word that is not known: its beginning and its end, or that it is a number of so many digits."""
+    """What a word has in common with its kin: its beginning and its end; or that it is a number of so many digits."""
     if word.isdigit():
         return (f"#{min(len(word), 9)}",)
     return (word[:4] + "-", "-" + word[-3:]) if len(word) > 4 else ()
@@ -119,20 +124,20 @@ def counts(prompt: Prompt, cut: Words) -> list[Key]:
         ("\n\n" in text) + 2 * ("```" in text),
         _share(sum(map(str.isdigit, cut.words)), n),
         _share(len(cut.han), n),
-        _share(sum(map(str.isascii, cut.words)), n),
+        10 if text.isascii() else _share(sum(map(str.isascii, cut.words)), n),
         (prompt.before != "") + 2 * (prompt.system != ""),
         *[_size(text.count(sign)) for sign in _SIGNS],
     ]
     return [i * 64 + value for i, value in enumerate(known)]
 
 
-def features(prompt: Prompt, known: Container[object] | None = None) -> dict[str, list[Key]]:
-    """Every feature by group, for training and for explanations. `known` are the words that need no parts; None for all parts."""
+def features(prompt: Prompt) -> dict[str, list[Key]]:
+    """Every feature by group, for training and for explanations."""
     words = cut(prompt.text)
     return {
         "w": [*words.words, *words.han],
         "b": list(pairs(words)),
-        "a": [part for word in words.words if known is None or word not in known for part in parts(word)],
+        "a": [part for word in words.words for part in parts(word)],
         "h": first(words),
         "t": last(words),
         "n": counts(prompt, words),

@@ -61,6 +61,7 @@ def train(
     out: Path,
     confusion: Path | None,
     size: int,
+    folds: int,
     seed: int,
     as_json: bool,
 ) -> int:
@@ -70,7 +71,7 @@ def train(
         rows = prompts.renamed(own_rows(own, seed), into)
         rows += prompts.renamed(_rows(files, (*TASKS, *made_of)), into)
         with _progress("fitting") as step:
-            came = tasks.trained(prompts.distinct(rows), made_of, _about(rows, seed), Args(size=size, seed=seed), step)
+            came = tasks.trained(prompts.distinct(rows), made_of, _about(rows, seed), Args(size=size, seed=seed), step, folds)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     out.write_bytes(came.weights)

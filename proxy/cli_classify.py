@@ -46,6 +46,7 @@ def tell(text: str, **how: Any) -> None:
 @click.option("--out", type=FILE, required=True, help="The weights file to write.")
 @click.option("--confusion", type=FILE, help="Where to write what the simulator draws from.")
 @click.option("--size", type=click.IntRange(100, 100_000), default=24_000, show_default=True, help="Features that are kept.")
+@click.option("--folds", type=click.IntRange(2, 20), default=2, show_default=True, help="Parts of the rows, each held out once.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the templates' children, the folds and the fit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(**how: Any) -> None:

@@ -5,14 +5,14 @@ Facts
 
 Plan
     1. Every feature that enough rows have gets a column; a first fit tells which of them matter.
-    2. The SIZE that matter most stay. Words that went are known by their parts from then on.
+    2. The `size` that matter most stay.
     3. A second fit, and its weights as bytes.
     What is expected of a length is the mean over the classes of their usual length, plus a linear part fitted to what is left.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,16 +127,16 @@ class Model:
 
     def scores(self, prompts: Sequence[Prompt]) -> Scores:
         """What each prompt's own features say, and what those of the message before it say."""
-        columns, known = self.columns(), frozenset(self.keys["w"])
-        own = matrix([features(prompt, known) for prompt in prompts], columns).times(self.weights) + self.bias
-        earlier = [{**features(Prompt.of(p.before), known), "n": [], "s": []} if p.before else NOTHING for p in prompts]
+        columns = self.columns()
+        own = matrix([features(prompt) for prompt in prompts], columns).times(self.weights) + self.bias
+        earlier = [{**features(Prompt.of(p.before)), "n": [], "s": []} if p.before else NOTHING for p in prompts]
         before = matrix(earlier, columns).times(self.weights)
         return Scores(own, before, np.array([weight_class(cut(p.text)) for p in prompts]), np.array([is_foreign(p.text) for p in prompts]))
 
 
-def bags_of(rows: Sequence[Row], known: Container[object] | None = None) -> list[Bag]:
+def bags_of(rows: Sequence[Row]) -> list[Bag]:
     """The features of each row."""
-    return [{**NOTHING, "w": list(row.words)} if row.words else features(row.prompt, known) for row in rows]
+    return [{**NOTHING, "w": list(row.words)} if row.words else features(row.prompt) for row in rows]
 
 
 def matrix(bags: Sequence[Bag], columns: Mapping[tuple[str, Key], int]) -> Sparse:
@@ -166,8 +166,6 @@ def fit(rows: Sequence[Row], classes: Sequence[str], args: Args, step: Step | No
     matters = np.ptp(w, axis=1) * np.sqrt(np.bincount(sparse.columns, minlength=len(first)))
     strongest = set(np.argsort(-matters, kind="stable")[: args.size].tolist())
     kept = {pair for pair, i in first.items() if i in strongest}
-    words = frozenset(key for group, key in kept if group == "w" and isinstance(key, str))
-    bags = bags_of(rows, words)
     keys: dict[str, list[Key]] = {group: sorted((key for g, key in kept if g == group), key=str) for group in GROUPS}
     columns = {pair: i for i, pair in enumerate((group, key) for group in GROUPS for key in keys[group])}
     sparse = matrix(bags, columns)
@@ -223,13 +221,15 @@ def _lengths(x: Sparse, n: int, rows: Sequence[Row], classes: Sequence[str], p: 
     if not len(told):
         return np.full(len(classes), math.log(129.0), np.float32), np.zeros(n, np.float32), 0.0, np.full(len(classes), 0.93, np.float32)
     y = np.log(np.maximum(np.array([rows[i].tokens or 1.0 for i in told], np.float32), 1.0))
-    sure, own = weights([rows[i] for i in told]), p[told]
-    gram = own.T @ (own * sure[:, None]) + 1e-3 * np.eye(len(classes))
-    mean = float(np.average(y, weights=sure))
-    usual = (mean + np.linalg.solve(gram, own.T @ ((y - mean) * sure))).astype(np.float32)
+    sure, own = weights([rows[i] for i in told.tolist()]), p[told]
+    for i, row in enumerate(rows[i] for i in told.tolist()):
+        if row.task is not None:  # what it is known to be, not what it looks like
+            own[i] = [float(name == row.task) for name in classes]
+    mean, heard = float(np.average(y, weights=sure)), (own * sure[:, None]).sum(axis=0)
+    usual = ((own.T @ (y * sure) + mean) / (heard + 1.0)).astype(np.float32)
     column = ridge(x.rows(told), n, y - own @ usual, sure, RIDGE)
     left = y - own @ usual - x.rows(told).times(column[:, None])[:, 0]
-    spread = np.sqrt((own * (sure * left * left)[:, None]).sum(0) / np.maximum((own * sure[:, None]).sum(0), 1e-6))
+    spread = np.sqrt((own * (sure * left * left)[:, None]).sum(0) / np.maximum(heard, 1e-6))
     return usual, column, 0.0, np.maximum(spread, LEAST_SIGMA).astype(np.float32)
 
 

@@ -31,14 +31,14 @@ class Trained:
 
 
 def trained(
-    rows: Sequence[Row], made_of: Mapping[str, Mapping[str, float]], about: Mapping[str, object], args: Args, step: Step
+    rows: Sequence[Row], made_of: Mapping[str, Mapping[str, float]], about: Mapping[str, object], args: Args, step: Step, folds: int = FOLDS
 ) -> Trained:
     """Fit on all rows, tune and measure on rows held out. `made_of` says of each class in which built-in tasks it is made of; its keys
     are the classes. Raises ValueError."""
     classes = tuple(made_of)
-    scores, tested, usual = held_out(rows, classes, args, lambda done, of: step(done, of * (FOLDS + 1) // FOLDS))
+    scores, tested, usual = held_out(rows, classes, args, lambda done, of: step(done, of * (folds + 1) // folds), folds)
     tuning = tuned(scores, tested, classes, args)
-    model = fit(rows, classes, args, lambda done, of: step(of * FOLDS + done, of * (FOLDS + 1)))
+    model = fit(rows, classes, args, lambda done, of: step(of * folds + done, of * (folds + 1)))
     p, own = scores.tuned(tuning)
     expected, sigma = own + (p * usual).sum(axis=1), p @ model.sigma
     report = {**told(p, tested, classes), "length": lengths(expected, sigma, tested)}
