@@ -16,11 +16,28 @@ from .dialects.sse import Splitter, data_of
 class Watch:
     """Sees one attempt."""
 
-    __slots__ = ("_begun", "_first_at", "_splitter", "_usage", "_usage_asked", "ending", "finish_reason", "reason", "status", "tokens")
+    __slots__ = (
+        "_begun",
+        "_first_at",
+        "_looks",
+        "_splitter",
+        "_usage",
+        "_usage_asked",
+        "ending",
+        "fence",
+        "finish_reason",
+        "json",
+        "reason",
+        "status",
+        "tokens",
+    )
 
-    def __init__(self, begun: float, *, usage_asked: bool) -> None:
+    def __init__(self, begun: float, *, usage_asked: bool, looks: bool = False) -> None:
         self._begun = begun
         self._usage_asked = usage_asked
+        self._looks = LOOKS if looks else 0
+        self.fence: bool | None = False if looks else None  # whether a fence was seen; None where nobody looks
+        self.json: bool | None = False if looks else None  # whether the answer begins like JSON
         self._splitter = Splitter()
         self._first_at: float | None = None
         self._usage: dict[str, Any] = {}
@@ -38,6 +55,8 @@ class Watch:
         """
         if self._first_at is None and data:
             self._first_at = now
+        if self.fence is False or self._looks:
+            self._look(data)
         if self._splitter.is_between and data.endswith(b"\n\n") and _REMARKABLE.search(data) is None:
             self.tokens += data.count(b"\n\n")
             return data
@@ -49,6 +68,8 @@ class Watch:
 
     def whole(self, body: bytes) -> None:
         """Look at an answer that came at once."""
+        if self.fence is False:
+            self._look(body[:LOOKED_AT])
         try:
             answer = orjson.loads(body)
             self._note(answer)
@@ -70,6 +91,15 @@ class Watch:
             reason=self.reason,
         )
 
+    def _look(self, data: bytes) -> None:
+        """For what an answer shows of its kind (`policy.signals`): a fence in one piece, and the first sign of the first text."""
+        self.fence = self.fence or b"```" in data
+        if self._looks:
+            self._looks -= 1
+            begin = _BEGINS.search(data)
+            if begin is not None:
+                self._looks, self.json = 0, begin[1] in b"{["
+
     def _passes(self, event: bytes) -> bool:
         self.tokens += 1
         if _REMARKABLE.search(event) is None:
@@ -90,6 +120,14 @@ class Watch:
         if isinstance(answer.get("usage"), dict):
             self._usage = answer["usage"]
 
+
+LOOKS = 8
+"""Pieces of a stream in which its first text is looked for."""
+
+LOOKED_AT = 65_536
+"""Bytes of an answer that came at once, that are looked at."""
+
+_BEGINS = re.compile(rb'"(?:content|text)"\s*:\s*"(?:\\[nrt]|\s)*([^"\\\s])')
 
 _REMARKABLE = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*\{|\r')
 """What makes an event worth a look. None can stand inside a JSON string, where quotes are escaped."""

@@ -5,10 +5,12 @@ import re
 import socket
 from collections.abc import Callable
 
+import numpy as np
 import openai
 import orjson
 import pytest
 
+from bestserve.policy.facts import KNOWN, LONGER, TASKS
 from bestserve.proxy import serve
 from bestserve.proxy.config import BadConfig, Config, Problem, parse
 from bestserve.proxy.dialects.sglang import LOADS, SGLANG
@@ -89,7 +91,7 @@ async def test_a_whole_answer(tmp_path):
             "x-bestserve-decision": here.serving.recent[-1].decision.id,
             "x-bestserve-backend": "a",
             "x-bestserve-budget": "none",
-            "x-bestserve-task": "unknown",
+            "x-bestserve-task": "chat",
             "x-bestserve-policy": "static:a",
         }
         assert re.fullmatch(r"[0-9a-f]{24}", client.headers["x-request-id"])
@@ -841,3 +843,34 @@ async def test_a_connection_that_is_kept_does_not_wait_for_acknowledgements():
         assert await options.get()
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_request_is_told_by_its_text(tmp_path):
+    """In the headers, the record and the metrics; what has no text gets the prior, and that is counted too."""
+    async with world(tmp_path) as here:
+        text = {"messages": [{"role": "user", "content": "Translate to French: where is the train station?"}]}
+        image = {"messages": [{"role": "user", "content": [{"type": "text", "text": " "}]}]}
+        for body in (text, image):
+            client = await (await here.ask({**chat(), **body})).head()
+            await client.body()
+            assert client.headers["x-bestserve-task"] == ("translate" if body is text else "unknown")
+
+        told, prior = (record.ask for record in here.serving.recent)
+        assert max(told.task) == told.task[TASKS.index("translate")] > 0.5
+        assert told.length.median < 60
+        assert prior.task == (0.1,) * 10
+        counted = here.serving.exposition().decode()
+        assert 'bestserve_classify_total{how="text"} 1.0' in counted
+        assert 'bestserve_classify_total{how="prior"} 1.0' in counted
+
+
+async def test_lengths_follow_the_answers_of_each_backend(tmp_path):
+    """What one was seen to write is expected of it, and of it only."""
+    async with world(tmp_path) as here:
+        before = here.serving.view().knowledge
+        for _ in range(30):
+            await (await here.ask({**chat(), "model": "a"})).answer()
+        after = here.serving.view().knowledge
+
+        changed = {int(row) for row in np.argwhere(before != after)[:, 0]}
+        assert changed == {here.serving.fleet.names.index("a") * KNOWN + LONGER}

@@ -81,9 +81,11 @@ def test_a_class_of_ones_own_is_trained(own, tmp_path):
 def test_labelled_prompts_are_reported(tmp_path):
     """A table for people, numbers for programs."""
     test = tmp_path / "t.jsonl"
-    test.write_text(
-        '{"task": "translate", "text": "translate to french: hello", "tokens": 3}\n{"label": "math", "text": "what is 3 + 4?", "tokens": 9}\n'
+    rows = (
+        {"task": "translate", "text": "translate to french: hello", "tokens": 3},
+        {"label": "math", "text": "what is 3 + 4?", "tokens": 9},
     )
+    test.write_text("\n".join(map(json.dumps, rows)))
 
     assert json.loads(run("report", "--data", str(test), "--json"))["all"]["n"] == 2
     assert "accuracy" in run("report", "--data", str(test))

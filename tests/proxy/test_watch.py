@@ -269,3 +269,32 @@ def test_an_error_before_the_answer_is_left_to_the_dialect():
     first = event(error={"message": "The request queue is full.", "code": 503})
 
     assert seen(first)[1] == first
+
+
+@pytest.mark.parametrize(
+    ("pieces", "fence", "begins"),
+    [
+        ((b'{"role":"assistant","content":""}', b'{"content":"Sure:"}', b'{"content":"```python"}'), True, False),
+        ((b'{"content":"\\n {\\"a\\": 1}"}',), False, True),
+        ((b'{"content":"[1]"}', b'{"content":"{"}'), False, True),
+        ((b'{"content":"no {} here"}',), False, False),
+        ((b'{"text":"{"}',), False, True),
+        ((b"{}",) * 20, False, False),
+    ],
+)
+def test_what_an_answer_shows_of_its_kind_is_seen(pieces, fence, begins):
+    """A fence, and whether it begins like JSON; streamed or at once; and nothing where nobody looks."""
+    events = [b'data: {"choices":[{"delta":%s}]}\n\n' % piece for piece in pieces]
+    streamed, whole, blind = (
+        Watch(0.0, usage_asked=True, looks=True),
+        Watch(0.0, usage_asked=True, looks=True),
+        Watch(0.0, usage_asked=True),
+    )
+    for event in events:
+        assert streamed.pass_on(event, 1.0) == event
+        blind.pass_on(event, 1.0)
+    whole.whole(b"".join(pieces))
+
+    assert (streamed.fence, streamed.json) == (fence, begins)
+    assert (whole.fence, whole.json) == (fence, begins)
+    assert (blind.fence, blind.json) == (None, None)
