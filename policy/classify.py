@@ -182,12 +182,12 @@ class Classifier:
 class _Ends(dict[str, int]):
     """word -> the sum of its parts' weights. Words of the vocabulary are remembered; of others there is no end."""
 
-    def __init__(self, parts_: Mapping[Key, int], words: Mapping[Key, int]) -> None:
+    def __init__(self, weights: Mapping[Key, int], words: Mapping[Key, int]) -> None:
         super().__init__()
-        self._parts, self._words = parts_, words
+        self._parts, self._words = weights, words
 
     def __missing__(self, word: str) -> int:
-        total = sum(self._parts.get(part, 0) for part in parts(word))
+        total = sum(map(self._parts.get, parts(word), repeat(0)))
         if word in self._words:
             self[word] = total
         return total

@@ -40,12 +40,8 @@ _MARKS = r"!-/:-@\[-`{-~\u00a1-\u00bf\u2010-\u205e\u3000-\u303f\uff00-\uff65"
 _ASCII = re.compile(r"[a-z]+(?:'[a-z]+)?|[0-9]+|\n+|[^\sa-z0-9]{1,3}")
 _OTHER = re.compile(rf"[^\s0-9{_MARKS}{_HAN}]+(?:'[a-z]+)?|[0-9]+|\n+|[{_MARKS}]{{1,3}}")
 _HANS = re.compile(rf"[{_HAN}]+")
-_ALIKE = str.maketrans(
-    "’‘“”أإآةى٠١٢٣٤٥٦٧٨٩०१२३४५६७८९ё",
-    "''\"\"اااهي01234567890123456789е",
-    "\u0640\u064b\u064c\u064d\u064e\u064f\u0650\u0651\u0652",  # Arabic's stretching and vowel signs
-)
-"""What is written in several ways is read as one."""
+_ARABIC = str.maketrans("أإآةى٠١٢٣٤٥٦٧٨٩", "اااهي0123456789", "\u0640\u064b\u064c\u064d\u064e\u064f\u0650\u0651\u0652")
+_HINDI = str.maketrans("०१२३४५६७८९", "0123456789")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +72,19 @@ def cut(text: str) -> Words:
     """Words of a text, in small letters."""
     low = text.lower()
     if not low.isascii():
-        low = low.translate(_ALIKE)
+        low = _alike(low)
     if low.isascii():
         return Words(_ASCII.findall(low), "")
     han = "".join(_HANS.findall(low))
     return Words(_OTHER.findall(low), han if len(han) <= _CHARS else han[: _CHARS * 2 // 3] + han[-_CHARS // 3 :])
+
+
+def _alike(text: str) -> str:
+    """What is written in several ways as one: quotes, Russian's ё, Arabic's alifs and vowel signs, digits."""
+    text = text.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"').replace("ё", "е")
+    if "ا" in text:
+        return text.translate(_ARABIC)
+    return text.translate(_HINDI) if "\u094d" in text else text
 
 
 def pairs(cut: Words) -> Iterable[tuple[str, str]]:
@@ -126,7 +130,7 @@ def counts(prompt: Prompt, cut: Words) -> list[Key]:
         _share(len(cut.han), n),
         10 if text.isascii() else _share(sum(map(str.isascii, cut.words)), n),
         (prompt.before != "") + 2 * (prompt.system != ""),
-        *[_size(text.count(sign)) for sign in _SIGNS],
+        *[_SIZES[text.count(sign)] for sign in _SIGNS],
     ]
     return [i * 64 + value for i, value in enumerate(known)]
 
@@ -158,3 +162,6 @@ def _size(n: int) -> int:
 
 def _share(some: int, n: int) -> int:
     return some * 10 // n if n else 0
+
+
+_SIZES = [_size(n) for n in range(4 * (HEAD + TAIL))]
