@@ -51,3 +51,37 @@ def simulate(**how: Any) -> None:
     from .simulating import run
 
     sys.exit(run(**how))
+
+
+def contested(command: Any) -> Any:
+    """The options of everything that plays many matches."""
+    command = click.option("--jobs", type=click.IntRange(1, 256), help="Processes. Default: one for each core.")(command)
+    return click.option("--workload", "workloads", multiple=True, required=True, help=WORKLOAD + " May be given again.")(course(command))
+
+
+@click.command()
+@contested
+@click.option("--policy", "policies", multiple=True, required=True, help=POLICY + " static-all: each of these. May be given again.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many traces of each workload.")
+@click.option("--seed", "first_seed", type=click.IntRange(0), default=1000, show_default=True, help="The first one.")
+@click.option("--tuned", type=FILE, help="Parameters that `bestserve tune` found.")
+@click.option("--report", type=FILE, help="Also write a page with plots that needs nothing else; .html.")
+def evaluate(**how: Any) -> None:
+    """Compare policies on workloads over seeds, beside what no policy can beat."""
+    from .evaluating import run
+
+    sys.exit(run(**how))
+
+
+@click.command()
+@contested
+@click.option("--policy", "policies", multiple=True, help="deadline-greedy, weighted-score or bid-price. Default: all of them.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=2, show_default=True, help="How many traces of each workload.")
+@click.option("--seed", "first_seed", type=click.IntRange(0), default=0, show_default=True, help="The first one.")
+@click.option("--rounds", type=click.IntRange(0, 20), default=3, show_default=True, help="Closer looks around the best of a grid.")
+@click.option("--out", type=FILE, help="The file to write, for `bestserve evaluate --tuned`.")
+def tune(**how: Any) -> None:
+    """Find the parameters of the reference policies that earn most."""
+    from .tuning import run
+
+    sys.exit(run(**how))

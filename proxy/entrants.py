@@ -4,6 +4,7 @@ Beside the reference policies (`policy.heuristics`) there is static serving: `st
 that backend's model, the least loaded of them answering. Parameters that `bestserve tune` found take the place of a rule's own.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -61,9 +62,13 @@ def static_all(places: Places) -> list[str]:
 
 
 def _all_running(target: str, places: Places) -> Places:
-    """The fleet's GPUs, all running one of its backends' model; with a budget, only under that."""
+    """The fleet's GPUs, all running one of its backends' model; with a budget, only under that.
+
+    Of some alike, `large` is as good as `large-1`.
+    """
     name, at, budget = target.partition("@")
-    chosen = [b for b, backend in enumerate(places.backends) if backend.name == name]
+    names = [backend.name for backend in places.backends]
+    chosen = [b for said in (names, [re.sub(r"-\d+$", "", one) for one in names]) for b, one in enumerate(said) if one == name]
     budgets = tuple(b for b in places.budgets if not at or b.name == budget)
     if not chosen or not budgets:
         raise ValueError(target)

@@ -120,4 +120,4 @@ def _show(said: dict[str, Any]) -> None:
     table.add_section()
     for action, share in sorted(said["actions"].items(), key=lambda item: -item[1]):
         table.add_row(action, f"{share:.1%}")
-    Console().print(table)
+    Console(emoji=False).print(table)

@@ -28,6 +28,13 @@ def test_every_way_of_static_serving_is_a_policy():
     assert all(entrant(name, twice).actions for name in names)
 
 
+def test_of_some_alike_the_common_name_will_do():
+    """A fleet file numbers them; one names them as they are written there."""
+    pair = Places(tuple(replace(LADDER[2], name=f"large-{i}") for i in (1, 2)), BUDGETS)
+    assert len(entrant("static-all:large", pair).places.backends) == 2
+    assert len(entrant("static-all:large-2", pair).places.backends) == 2
+
+
 def test_tuned_parameters_take_the_place_of_a_rules_own():
     """Only of the policy they were found for."""
     tuned = {"bid-price": (0.1, 2.0)}
