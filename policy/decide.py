@@ -6,7 +6,7 @@ The mask is physics (`encode.who_can`), the score is a Policy's, the choice is m
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .encode import ENCODER, SURE_SHARE, Observation, admitted, encode
+from .encode import ENCODER, N_FEATURES, SURE_SHARE, TOKENS, Observation, admitted, encode
 from .facts import Action, Ask, Backend, Budget, Decision, FleetView
 from .heuristics import Policy, explored
 from .numeric import Column, numeric
@@ -36,7 +36,7 @@ def decide(ask: Ask, view: FleetView, chooser: Chooser, *, draw: float, id: str)
     observation = encode(ask, view, chooser.budgets)
     probabilities = explored(chooser.policy(observation), observation, chooser.explore)
     index, actions = choose(probabilities, draw), chooser.actions
-    tokens = 0.0 if index == len(actions) - 1 else observation["tokens"][index] * ask.n
+    tokens = 0.0 if index == len(actions) - 1 else observation.features[index * N_FEATURES + TOKENS] * ask.n
     decision = Decision(
         id=id,
         at=view.now,

@@ -76,6 +76,7 @@ TOLD_SIGMA = 0.75
 
 _SPREAD = 0.25  # relative one-sigma error of a predicted latency
 _STEEP = 1.702 / _SPREAD  # of the logistic curve that is nearest to the normal one
+_SAME = 1e-9  # what is known of two backends by the same numbers may differ by the order of summing
 _FAR = 1e6  # times a deadline; beyond it everything is equally hopeless
 
 
@@ -202,12 +203,12 @@ def worth_of(knowledge: Floats, task: Floats) -> Floats:
 def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
     """Write the features ((A - 1) * N_FEATURES,) and the mask (A,) of what is seen."""
     asked, caps, fleet, c, worth = seen.asked, seen.caps, seen.fleet, seen.constants, seen.worth
-    n_budgets = len(caps.tokens)
+    n_budgets, told, usd_weight, ends = len(caps.tokens), caps.told, asked.usd_weight, asked.e2e_s < math.inf
     ladder = [0.0] * (n_budgets * N_RUNG)
-    longer, shorter = math.nan, math.nan
+    longer, shorter = math.inf, math.inf
     for b in range(len(seen.able)):
         at = b * KNOWN
-        if worth[at + LONGER] != longer or worth[at + BRIEF_LENGTH] != shorter:
+        if abs(worth[at + LONGER] - longer) > _SAME or abs(worth[at + BRIEF_LENGTH] - shorter) > _SAME:
             longer, shorter = worth[at + LONGER], worth[at + BRIEF_LENGTH]
             climb(ladder, asked, caps, longer, shorter)
         ttft, tpot, places = speed(asked, fleet, c, b, seen.cached[b])
@@ -215,30 +216,30 @@ def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
         reading = new / c.prefill_rate[b] * fleet.pace_first[b]
         writing = (c.step_shared[b] + c.step_per_kv[b] * asked.prompt) * asked.n * fleet.pace_each[b]
         soon = in_time(ttft, asked.ttft_s) * in_time(tpot, asked.tpot_s)
-        crowd = fleet.in_flight[b] / places
-        up = seen.able[b] and fleet.usable[b]
+        crowd, price, usd_per_s = fleet.in_flight[b] / places, fleet.price[b], c.usd_per_s[b]
+        up, room = seen.able[b] and fleet.usable[b], c.context[b] - SURE_SHARE * asked.prompt
         read_usd, write_usd = asked.prompt * c.usd_per_prompt_token[b], asked.n * c.usd_per_token[b]
         for k in range(n_budgets):
-            i, rung = (b * n_budgets + k) * N_FEATURES, k * N_RUNG
+            row, rung = b * n_budgets + k, k * N_RUNG
             tokens, whole = ladder[rung + _TOKENS], ladder[rung + _WHOLE]
-            work = reading + writing * tokens
-            told = BRIEF if caps.told[k] else WHOLE
-            cut = worth[at + told + CUT - WHOLE]
-            x[i + TTFT] = ttft
-            x[i + TPOT] = tpot
-            x[i + TOKENS] = tokens
-            x[i + LATENCY] = ttft + tpot * (tokens - 1.0)
-            x[i + P_WHOLE] = whole
-            x[i + P_ON_TIME] = soon * ends_in_time(asked.e2e_s, ttft, tpot, ladder, rung)
-            x[i + QUALITY] = cut + (worth[at + told] - cut) * whole
-            x[i + WORK] = work
-            x[i + LOAD] = crowd
-            x[i + PRICE] = fleet.price[b]
-            paid = read_usd + write_usd * tokens
-            x[i + USD] = work * c.usd_per_s[b] + paid
-            x[i + PAY] = paid * asked.usd_weight
-            sure = SURE_SHARE * asked.prompt + ladder[rung + _SURE]
-            mask[b * n_budgets + k] = up and ladder[rung + _DISTINCT] > 0.0 and sure <= c.context[b]
+            work, paid = reading + writing * tokens, read_usd + write_usd * tokens
+            best = at + (BRIEF if told[k] else WHOLE)
+            cut = worth[best + CUT - WHOLE]
+            x[row * N_FEATURES : (row + 1) * N_FEATURES] = (  # in the order of FEATURES
+                ttft,
+                tpot,
+                tokens,
+                ttft + tpot * (tokens - 1.0),
+                whole,
+                soon * ends_in_time(asked.e2e_s, ttft, tpot, ladder, rung) if ends else soon,
+                cut + (worth[best] - cut) * whole,
+                work,
+                crowd,
+                price,
+                work * usd_per_s + paid,
+                paid * usd_weight,
+            )
+            mask[row] = up and ladder[rung + _DISTINCT] > 0.0 and ladder[rung + _SURE] <= room
     mask[len(seen.able) * n_budgets] = True
     hold_back(mask, fleet.held, n_budgets)
 
@@ -268,22 +269,19 @@ def climb(ladder: Cells, asked: Asked, caps: Caps, longer: float, shorter: float
     The client's ceiling is only ever lowered. `longer` is added to the log of the length; `shorter` is a told answer's share of a free one.
     """
     for k in range(len(caps.tokens)):
-        rung = k * N_RUNG
+        told, cap = caps.told[k], caps.tokens[k]
         mu, sigma = asked.mu + longer, asked.sigma
-        if caps.told[k]:
+        if told:
             mu, sigma = mu + math.log(shorter), sigma * TOLD_SIGMA
-            if caps.tokens[k] < math.inf:
-                mu = min(mu, math.log(TOLD_SHARE * caps.tokens[k]))
-        cap = min(caps.tokens[k], asked.ceiling)
+            if cap < math.inf:
+                mu = min(mu, math.log(TOLD_SHARE * cap))
+        cap = min(cap, asked.ceiling)
         tokens, whole = capped(mu, sigma, cap)
-        ladder[rung + _CAP], ladder[rung + _MU], ladder[rung + _SIGMA] = cap, mu, sigma
-        ladder[rung + _TOKENS], ladder[rung + _WHOLE] = tokens, whole
-        ladder[rung + _SURE] = 1.0 if cap == math.inf else cap
-        distinct = 1.0
+        sure, distinct = 1.0 if cap == math.inf else cap, 1.0
         for j in range(k):
-            if ladder[j * N_RUNG + _CAP] == cap and caps.told[j] == caps.told[k]:
+            if ladder[j * N_RUNG + _CAP] == cap and caps.told[j] == told:
                 distinct = 0.0
-        ladder[rung + _DISTINCT] = distinct
+        ladder[k * N_RUNG : (k + 1) * N_RUNG] = [cap, mu, sigma, tokens, whole, sure, distinct]
 
 
 @numeric
@@ -326,8 +324,6 @@ def in_time(predicted: float, deadline: float) -> float:
 @numeric
 def ends_in_time(e2e_s: float, ttft: float, tpot: float, ladder: Column, rung: int) -> float:
     """Probability that the whole answer is there by its deadline: that it ends before the time does, or at its cap."""
-    if e2e_s == math.inf:
-        return 1.0
     room = max(e2e_s - ttft, 1e-9) / tpot  # tokens that can be written in time
     if room >= ladder[rung + _CAP]:
         return 1.0

@@ -189,7 +189,8 @@ def highest(scores: Column) -> float:
     """The best score of an action that asks somebody; -inf when there is none."""
     best = -math.inf
     for a in range(len(scores) - 1):
-        best = max(best, scores[a])
+        if scores[a] > best:
+            best = scores[a]
     return best
 
 

@@ -46,5 +46,5 @@ def length(hint: str | None = None) -> Length:
 
 def name_of(task: tuple[float, ...]) -> str:
     """The likeliest task, or `unknown` when none stands out."""
-    best = max(range(len(task)), key=task.__getitem__)
-    return TASKS[best] if task[best] > 1.5 / len(task) else "unknown"
+    best = max(task)
+    return TASKS[task.index(best)] if best > 1.5 / len(task) else "unknown"
