@@ -75,6 +75,10 @@ _BUCKETS = {
 }
 
 
+TOGETHER = 64
+"""Ended attempts that are counted together: the code that counts is warm after the first."""
+
+
 class Metrics:
     """The metrics of one process, in a registry of its own."""
 
@@ -85,6 +89,7 @@ class Metrics:
         self._children: dict[tuple[str, ...], Any] = {}
         self._counts: dict[tuple[str, ...], int] = {}  # since the last flush, by name and labels
         self._tallies: dict[tuple[str, ...], _Tally] = {}
+        self._ended: list[tuple[Record, float]] = []  # attempts to be counted
 
     def decided(self, decision: Decision, task: str, decide_s: float, until_s: float) -> None:
         """A decision was made: what it was, the time that it took, and the time since the request's arrival."""
@@ -95,6 +100,16 @@ class Metrics:
 
     def ended(self, record: Record, duration_s: float) -> None:
         """An attempt is over; `duration_s` is since its request arrived."""
+        self._ended.append((record, duration_s))
+        if len(self._ended) >= TOGETHER:
+            self._count_ended()
+
+    def _count_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for record, duration_s in ended:
+            self._count_one(record, duration_s)
+
+    def _count_one(self, record: Record, duration_s: float) -> None:
         outcome, decision = record.outcome, record.decision
         self._count("bestserve_replay_records_total")
         if outcome.ending is Ending.SHED:
@@ -171,6 +186,7 @@ class Metrics:
 
     def flush(self) -> None:
         """Hand over what was counted since the last time."""
+        self._count_ended()
         for series, n in self._counts.items():
             self._child(*series).inc(n)
         self._counts.clear()

@@ -60,6 +60,7 @@ class Serving:
     upstreams: dict[str, Upstream] = field(init=False, default_factory=dict)
     reading: Reading = field(init=False, default_factory=Reading)
     _slos: dict[tuple[str, str | None], SLO] = field(init=False, default_factory=dict)
+    _allowed: dict[str, frozenset[str]] = field(init=False, default_factory=dict)
     recent: deque[Record] = field(init=False, default_factory=lambda: deque(maxlen=RECENT))
 
     def __post_init__(self) -> None:
@@ -96,6 +97,7 @@ class Serving:
         for longer in self.reading.longer():
             self.fleet.expect_longer(*longer)
         self._slos.clear()
+        self._allowed = _allowed(config)
         self.config = config
         self._say_who_decides()
 
@@ -165,15 +167,10 @@ class Serving:
 
     def allowed(self, model: str) -> frozenset[str]:
         """The backends that a model name admits: an alias's, a backend's own name, or all that serve a model. Raises NotFound."""
-        config = self.config
-        if model in config.models:
-            return frozenset(config.models[model])
-        named = frozenset(b.name for b in config.backends if model in (b.name, b.model))
-        if named:
-            return named
-        if config.default_model is not None:
-            return frozenset(config.models[config.default_model])
-        raise NotFound(f"The model '{model}' does not exist.", param="model", code="model_not_found")
+        allowed = self._allowed.get(model) or self._allowed.get(self.config.default_model or "")
+        if allowed is None:
+            raise NotFound(f"The model '{model}' does not exist.", param="model", code="model_not_found")
+        return allowed
 
     def decide(self, ask: Ask, view: FleetView) -> tuple[Decision, Observation]:
         """Choose a backend and a budget, or nobody. A policy that fails is replaced for this request, and counted."""
@@ -281,6 +278,13 @@ def timeouts_of(config: Config) -> Timeouts:
     """The config's milliseconds as the connections' seconds."""
     t = config.timeouts
     return Timeouts(t.connect_ms / 1000, t.first_token_ms / 1000, t.idle_ms / 1000, t.total_ms / 1000)
+
+
+def _allowed(config: Config) -> dict[str, frozenset[str]]:
+    """The backends that each known name admits: an alias's, a backend's own name, or all that serve a model."""
+    named = [name for b in config.backends for name in (b.name, b.model)]
+    found = {name: frozenset(b.name for b in config.backends if name in (b.name, b.model)) for name in named}
+    return found | {alias: frozenset(names) for alias, names in config.models.items()}
 
 
 def _moved(before: BackendConfig | None, now: BackendConfig) -> bool:

@@ -157,15 +157,22 @@ def _messages(fields: Fields) -> list[Raw]:
     if not rows:
         raise BadAsk("'messages' must not be empty.", param="messages", code="empty_array")
     for i, row in enumerate(rows):
-        if bytes(memoryview(row)[:1]) != b"{":
+        if memoryview(row)[0] != _BRACE:
             raise BadAsk(f"'messages[{i}]' must be an object.", param=f"messages[{i}]", code="invalid_type")
     return rows
 
 
+_BRACE = ord("{")
+
+
 def _max_tokens(endpoint: str, fields: Fields) -> int | None:
     """The client's ceiling. Zero goes on as it is, for the engine to make of it what it does; we count it as one token."""
-    given = [_count(fields, name, 0, MOST_TOKENS) for name in CAPS.get(endpoint, ())]
-    return min((max(count, 1) for count in given if count is not None), default=None)
+    least = None
+    for name in CAPS.get(endpoint, ()):
+        count = _count(fields, name, 0, MOST_TOKENS)
+        if count is not None and (least is None or count < least):
+            least = max(count, 1)
+    return least
 
 
 def _n(endpoint: str, fields: Fields) -> int:
@@ -216,8 +223,7 @@ def _message_tokens(message: Raw) -> float:
 
 def _has_parts(message: Raw) -> bool:
     """Whether a message's content is a list of parts."""
-    head = bytes(memoryview(message)[:_HEAD])
-    begin = _CONTENT.search(head)
+    begin = _CONTENT.search(message, 0, _HEAD)  # a Raw is a buffer
     if begin is None and len(message) > _HEAD:  # it begins late
         return bytes((_object(message) or {}).get("content", b"")).startswith(b"[")
     return begin is not None and begin[1] == b"["
@@ -267,10 +273,11 @@ _NULL = Raw(b"null")
 
 def _read(fields: Fields, name: str, kind: type[_T], what: str) -> _T | None:
     """One field, decoded; None when it is absent or null. Raises BadAsk when it is something else than `kind`."""
-    if not _is_set(fields, name):
+    raw = fields.get(name)
+    if raw is None or raw == _NULL:
         return None
     try:
-        value = orjson.loads(memoryview(fields[name]))
+        value = orjson.loads(memoryview(raw))
     except ValueError as error:
         raise BadAsk(f"'{name}' cannot be read: {_why(error)}", param=name, code="invalid_value") from error
     if not isinstance(value, kind):
