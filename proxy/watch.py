@@ -57,7 +57,7 @@ class Watch:
             self._first_at = now
         if self.fence is False or self._looks:
             self._look(data)
-        if self._splitter.is_between and data.endswith(b"\n\n") and _REMARKABLE.search(data) is None:
+        if self._splitter.is_between and data.endswith(b"\n\n") and not _is_remarkable(data):
             self.tokens += data.count(b"\n\n")
             return data
         return b"".join([event for event in self._splitter.feed(data) if self._passes(event)])
@@ -102,7 +102,7 @@ class Watch:
 
     def _passes(self, event: bytes) -> bool:
         self.tokens += 1
-        if _REMARKABLE.search(event) is None:
+        if not _is_remarkable(event):
             return True
         try:
             chunk = orjson.loads(data_of(event))
@@ -129,8 +129,15 @@ LOOKED_AT = 65_536
 
 _BEGINS = re.compile(rb'"(?:content|text)"\s*:\s*"(?:\\[nrt]|\s)*([^"\\\s])')
 
-_REMARKABLE = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*\{|\r')
-"""What makes an event worth a look. None can stand inside a JSON string, where quotes are escaped."""
+_USAGE = re.compile(rb'usage"\s*:\s*\{')
+_FINISH = re.compile(rb'finish_reason"\s*:\s*"')
+_ERROR = re.compile(rb'error"\s*:\s*\{')
+
+
+def _is_remarkable(data: bytes) -> bool:
+    """Whether an event is worth a look. None of these can stand inside a JSON string, where quotes are escaped. (Each by itself begins
+    with letters that are rare in a chunk: together, or with the quote before them, they take twice as long to search for.)"""
+    return _USAGE.search(data) is not None or _FINISH.search(data) is not None or _ERROR.search(data) is not None or b"\r" in data
 
 
 def _worse(one: str | None, other: str | None) -> str | None:
