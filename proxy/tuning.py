@@ -3,6 +3,7 @@
 The result is a file that `bestserve evaluate --tuned` reads. Tune on other seeds than are evaluated: by default they are.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -22,7 +23,7 @@ from .config import environment
 from .config_words import near
 from .contest import Match
 from .entrants import BadPolicy
-from .evaluating import courses_of, played_under_bar
+from .evaluating import WIDTH, courses_of, played_under_bar
 from .fleet_file import BadConfig, Fleet, read
 from .simulating import demand_of, needs_train
 from .workloads import BadWorkload, Course, with_mix
@@ -124,11 +125,11 @@ def _wanted(policies: Sequence[str]) -> list[str]:
 
 def _show(found: Mapping[str, Any]) -> None:
     table = Table(box=box.SIMPLE)
-    table.add_column("policy")
+    table.add_column("policy", no_wrap=True)
     for column in ("parameters", "reward", "usual parameters", "usual reward", "tried"):
         table.add_column(column, justify="right")
     for policy, one in found.items():
         words = (", ".join(f"{value:g}" for value in one[key]) for key in ("parameters", "usual"))
         best, usual = words
         table.add_row(policy, best, f"{one['reward']:.4f}", usual, f"{one['usual_reward']:.4f}", str(one["tried"]))
-    Console().print(table)
+    Console(emoji=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
