@@ -6,8 +6,9 @@ Facts
 
 Plan
     A feature's weights, one for each class and one for the length, are small whole numbers laid side by side in one Python integer, 32
-    bits each, and a last field that counts. So `sum(map(get, keys))` adds up all classes at once, in C, and one `struct.unpack` takes
-    the sum apart. Weights are bytes 0..255 that stand for -128..127 times a scale of their group and class.
+    bits each, and a last field that counts. So `sum(map(get, keys))` adds up all classes at once, in C; groups are added up in sixteenth
+    thousandths of their scale, and one `struct.unpack` takes the sum apart. Weights are bytes 0..255 that stand for -128..127 times a
+    scale of their group and one of their class. 900 characters have at most some 1,600 features, which a field holds.
 """
 
 import math
@@ -24,13 +25,16 @@ import orjson
 from numpy.typing import NDArray
 
 from .facts import TASKS, Length
-from .features import GROUPS, Key, Prompt, Words, counts, cut, features, first, last, pairs, parts, weight_class
+from .features import GROUPS, Key, Prompt, Words, counts, cut, ends, features, first, last, pairs, weight_class
 from .task import HINT_SHARE
 
 Bytes = NDArray[np.uint8]
-MAGIC = b"bestserve-task-1\n"
+MAGIC = b"bestserve-task-2\n"
 MIDDLE = 128
 """The byte that stands for a weight of zero."""
+
+UNITS = 16_384
+"""Steps in which a group's share of the sum is rounded."""
 
 LEAST_TOKENS, MOST_TOKENS = 1.0, 16384.0
 _STEPS = 8  # medians per factor e: near enough for a belief, and few enough to be remembered by whoever works on with them
@@ -54,7 +58,8 @@ class Manifest:
     tasks: tuple[tuple[float, ...], ...]  # a row for each class: the built-in tasks that it is made of, shares that add up to 1
     bias: tuple[float, ...]  # (C + 1,) the last is the length's
     tokens: tuple[float, ...]  # (C,) log of the tokens that answers of each class usually have
-    scales: Mapping[str, tuple[float, ...]]  # by group, (C + 1,)
+    scales: tuple[float, ...]  # (C + 1,) what one step of a weight is worth in each column
+    shares: Mapping[str, float]  # by group, in (0, 1]: of that
     temperature: float
     foreign: float  # temperature where more than a twentieth of the window is not ASCII
     carry: tuple[float, ...]  # (3,) by weight_class: how much of the message before holds for the last
@@ -82,8 +87,11 @@ class Classifier:
             names = keys[group]
             self._tables[group] = dict(zip(names, packed[begin : begin + len(names)], strict=True))
             begin += len(names)
-        self._ends = _Ends(self._tables["a"], self._tables["w"])
-        self._scales = [manifest.scales[group] for group in GROUPS]
+        parts = [(str(key), value) for key, value in self._tables["a"].items()]
+        self._begins = {key[:-1]: value for key, value in parts if key.endswith("-")}
+        self._finals = {key[1:]: value for key, value in parts if key.startswith("-")}
+        self._units = [UNITS * manifest.shares[group] for group in GROUPS]
+        self._columns = [scale / UNITS for scale in manifest.scales]
         self.names = (*TASKS, *(name for name in manifest.classes if name not in TASKS))
 
     @classmethod
@@ -110,22 +118,26 @@ class Classifier:
 
     def _added(self, scores: list[float], words: Words, sizes: Iterable[Key], system: Iterable[Key], share: float) -> list[float]:
         """Scores with those of a text's features, times a share."""
-        t = self._tables
+        t, size = self._tables, self._fields.size
+        begins, finals, numbers = ends(words)
         totals = (
             sum(map(t["w"].get, dict.fromkeys([*words.words, *words.han] if words.han else words.words), repeat(0))),
             sum(map(t["b"].get, dict.fromkeys(pairs(words)), repeat(0))),
-            sum(map(self._ends.__getitem__, words.words)),
+            sum(map(self._begins.get, begins, repeat(0)))
+            + sum(map(self._finals.get, finals, repeat(0)))
+            + sum(map(t["a"].get, numbers, repeat(0))),
             sum(map(t["h"].get, first(words), repeat(0))),
             sum(map(t["t"].get, last(words), repeat(0))),
             sum(map(t["n"].get, sizes, repeat(0))),
             sum(map(t["s"].get, system, repeat(0))),
         )
-        for total, scales in zip(totals, self._scales, strict=True):
-            if total:
-                *fields, n = self._fields.unpack(total.to_bytes(self._fields.size, "little"))
-                root, zero = share / math.sqrt(n), MIDDLE * n
-                scores = [score + scale * root * (field - zero) for score, scale, field in zip(scores, scales, fields, strict=True)]
-        return scores
+        counted = 32 * (len(self._columns))  # where the field begins that counts
+        grand = sum(
+            total * round(unit * share / math.sqrt(total >> counted)) for total, unit in zip(totals, self._units, strict=True) if total
+        )
+        *fields, n = self._fields.unpack(grand.to_bytes(size, "little"))
+        zero = MIDDLE * n
+        return [score + column * (field - zero) for score, column, field in zip(scores, self._columns, fields, strict=True)]
 
     def _hinted(self, classes: tuple[float, ...], hint: str) -> tuple[float, ...]:
         """Most of the probability goes to what the hint names: a class, or the classes that are made of that task."""
@@ -160,7 +172,8 @@ class Classifier:
             known = [key for key in dict.fromkeys(keys) if key in self._tables[group]]
             for key in known:
                 *fields, _ = self._fields.unpack(self._tables[group][key].to_bytes(self._fields.size, "little"))
-                weights = [(f - MIDDLE) * s for f, s in zip(fields, self.manifest.scales[group], strict=True)][:-1]
+                share = self.manifest.shares[group]
+                weights = [(f - MIDDLE) * s * share for f, s in zip(fields, self.manifest.scales, strict=True)][:-1]
                 found[spelled(group, key)] = (weights[column] - sum(weights) / len(weights)) / math.sqrt(len(known))
         return sorted(found.items(), key=lambda item: -item[1])[:n]
 
@@ -177,20 +190,6 @@ class Classifier:
         if any(not 0 <= row < len(keys) for row in rows):
             raise ValueError(f"a row is not in 0..{len(keys) - 1}")
         return [str(keys[row]) for row in rows]
-
-
-class _Ends(dict[str, int]):
-    """word -> the sum of its parts' weights. Words of the vocabulary are remembered; of others there is no end."""
-
-    def __init__(self, weights: Mapping[Key, int], words: Mapping[Key, int]) -> None:
-        super().__init__()
-        self._parts, self._words = weights, words
-
-    def __missing__(self, word: str) -> int:
-        total = sum(map(self._parts.get, parts(word), repeat(0)))
-        if word in self._words:
-            self[word] = total
-        return total
 
 
 def is_foreign(text: str) -> bool:
@@ -251,6 +250,7 @@ def _manifest(raw: dict[str, object]) -> Manifest:
         ("bias", len(manifest.bias), n + 1),
         ("sigma", len(manifest.sigma), n),
         ("tokens", len(manifest.tokens), n),
+        ("scales", len(manifest.scales), n + 1),
         ("carry", len(manifest.carry), 3),
     ):
         if got != wanted:
@@ -262,10 +262,13 @@ def _manifest(raw: dict[str, object]) -> Manifest:
         *manifest.carry,
         manifest.temperature,
         manifest.foreign,
-        *(s for g in GROUPS for s in manifest.scales[g]),
+        *manifest.scales,
+        *(manifest.shares[g] for g in GROUPS),
     ]
     if not all(map(math.isfinite, numbers)) or min(manifest.temperature, manifest.foreign, *manifest.sigma) <= 0:
         raise ValueError("a number is not finite, or a spread or a temperature not positive")
+    if not all(0 < manifest.shares[group] < 1.01 for group in GROUPS) or not all(0 <= c <= 2 for c in manifest.carry):
+        raise ValueError("a group's share is not in (0, 1], or what is carried over not in 0..2")
     return manifest
 
 

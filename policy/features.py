@@ -66,6 +66,7 @@ class Words:
 
     words: list[str]
     han: str  # its Chinese and Japanese characters, not more than _CHARS
+    numbers: list[str]  # of the words, those of digits only
 
 
 def cut(text: str) -> Words:
@@ -74,9 +75,12 @@ def cut(text: str) -> Words:
     if not low.isascii():
         low = _alike(low)
     if low.isascii():
-        return Words(_ASCII.findall(low), "")
-    han = "".join(_HANS.findall(low))
-    return Words(_OTHER.findall(low), han if len(han) <= _CHARS else han[: _CHARS * 2 // 3] + han[-_CHARS // 3 :])
+        words, han = _ASCII.findall(low), ""
+    else:
+        words, han = _OTHER.findall(low), "".join(_HANS.findall(low))
+    if len(han) > _CHARS:
+        han = han[: _CHARS * 2 // 3] + han[-_CHARS // 3 :]
+    return Words(words, han, [word for word in words if word.isdigit()])
 
 
 def _alike(text: str) -> str:
@@ -93,11 +97,14 @@ def pairs(cut: Words) -> Iterable[tuple[str, str]]:
     return chain(words, zip(cut.han, islice(cut.han, 1, None), strict=False)) if cut.han else words
 
 
-def parts(word: str) -> tuple[str, ...]:
-    """What a word has in common with its kin: its beginning and its end; or that it is a number of so many digits."""
-    if word.isdigit():
-        return (f"#{min(len(word), 9)}",)
-    return (word[:4] + "-", "-" + word[-3:]) if len(word) > 4 else ()
+def ends(cut: Words) -> tuple[list[str], list[str], list[str]]:
+    """What words have in common with their kin: beginnings and ends of those with more than four letters, and sizes of numbers."""
+    long = (
+        [word for word in cut.words if len(word) > 4 and not word.isdigit()]
+        if cut.numbers
+        else [word for word in cut.words if len(word) > 4]
+    )
+    return [word[:4] for word in long], [word[-3:] for word in long], [f"#{min(len(word), 9)}" for word in cut.numbers]
 
 
 def first(cut: Words) -> list[Key]:
@@ -126,7 +133,7 @@ def counts(prompt: Prompt, cut: Words) -> list[Key]:
         _size(n // (lines + 1)),
         text[:1].isupper() + 2 * text[:1].isalpha(),
         ("\n\n" in text) + 2 * ("```" in text),
-        _share(sum(map(str.isdigit, cut.words)), n),
+        _share(len(cut.numbers), n),
         _share(len(cut.han), n),
         10 if text.isascii() else _share(sum(map(str.isascii, cut.words)), n),
         (prompt.before != "") + 2 * (prompt.system != ""),
@@ -138,10 +145,11 @@ def counts(prompt: Prompt, cut: Words) -> list[Key]:
 def features(prompt: Prompt) -> dict[str, list[Key]]:
     """Every feature by group, for training and for explanations."""
     words = cut(prompt.text)
+    begins, ends_, numbers = ends(words)
     return {
         "w": [*words.words, *words.han],
         "b": list(pairs(words)),
-        "a": [part for word in words.words for part in parts(word)],
+        "a": [*(begin + "-" for begin in begins), *("-" + end for end in ends_), *numbers],
         "h": first(words),
         "t": last(words),
         "n": counts(prompt, words),

@@ -221,7 +221,8 @@ def _lengths(x: Sparse, n: int, rows: Sequence[Row], classes: Sequence[str], p: 
     if not len(told):
         return np.full(len(classes), math.log(129.0), np.float32), np.zeros(n, np.float32), 0.0, np.full(len(classes), 0.93, np.float32)
     y = np.log(np.maximum(np.array([rows[i].tokens or 1.0 for i in told], np.float32), 1.0))
-    sure, own = weights([rows[i] for i in told.tolist()]), p[told]
+    sure = np.array([TEMPLATE_LENGTH if rows[i].source == "templates" else 1.0 for i in told.tolist()], np.float32)
+    own = p[told]
     for i, row in enumerate(rows[i] for i in told.tolist()):
         if row.task is not None:  # what it is known to be, not what it looks like
             own[i] = [float(name == row.task) for name in classes]
@@ -234,6 +235,9 @@ def _lengths(x: Sparse, n: int, rows: Sequence[Row], classes: Sequence[str], p: 
 
 
 RIDGE = 6.0
+TEMPLATE_LENGTH = 0.25
+"""What the length of a template's child counts beside one that was said for its own prompt, or measured."""
+
 LEAST_SIGMA = 0.93
 """Authors' estimates scatter less than answers do: below this spread (Azure's conversations, see `task`) a belief is not taken."""
 
@@ -268,20 +272,20 @@ def softmaxed(z: Floats) -> Floats:
 
 def written(model: Model, tasks: Mapping[str, Mapping[str, float]], tuning: Tuning, about: Mapping[str, object]) -> bytes:
     """A weights file. `tasks` says of a class that is not built in which built-in ones it is made of."""
-    scales, rounded = {}, []
-    begin = 0
+    columns = np.maximum(np.abs(model.weights).max(axis=0, initial=0.0) / (MIDDLE - 1), 1e-9)
+    shares, rounded, begin = {}, [], 0
     for group in GROUPS:
-        part = model.weights[begin : begin + len(model.keys[group])]
+        part = model.weights[begin : begin + len(model.keys[group])] / columns
         begin += len(part)
-        scale = np.maximum(np.abs(part).max(axis=0, initial=0.0) / (MIDDLE - 1), 1e-9)
-        scales[group] = tuple(scale.tolist())
-        rounded.append((np.rint(part / scale) + MIDDLE).astype(np.uint8))
+        shares[group] = float(max(np.abs(part).max(initial=0.0) / (MIDDLE - 1), 1e-3))
+        rounded.append((np.rint(part / shares[group]) + MIDDLE).astype(np.uint8))
     manifest = Manifest(
         classes=model.classes,
         tasks=tuple(tuple(float(tasks.get(c, {c: 1.0}).get(t, 0.0)) for t in TASKS) for c in model.classes),
         bias=tuple(model.bias.tolist()),
         tokens=tuple(model.tokens.tolist()),
-        scales=scales,
+        scales=tuple(columns.tolist()),
+        shares=shares,
         temperature=tuning.temperature,
         foreign=tuning.foreign,
         carry=tuning.carry,

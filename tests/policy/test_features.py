@@ -39,9 +39,7 @@ def test_words_with_vowel_signs_stay_whole():
 
 def test_a_word_has_ends():
     """A number has digits; a short word has nothing."""
-    assert f.parts("underestimated") == ("unde-", "-ted")
-    assert f.parts("1984") == ("#4",)
-    assert f.parts("ab") == ()
+    assert f.ends(cut("an underestimated 1984 12345")) == (["unde"], ["ted"], ["#4", "#5"])
     assert features(Prompt.of("frobnicate 7"))["a"] == ["frob-", "-ate", "#1"]
 
 
