@@ -76,7 +76,7 @@ class Estimate:
 def constants(points: Points, batch_tokens: int) -> Constants:
     """Fit once."""
     step = _fit([(1.0, p.n, p.context) for p in points.steps], [0.0] * len(points.steps), [p.seconds for p in points.steps])
-    found = Constants(*map(float, step), *map(float, _prefill(points, step, batch_tokens)))
+    found = Constants(*map(float, step), *map(float, _prefill(points, batch_tokens)))
     return replace(found, prefill_cached_cost=_share(points.remembered, found)) if points.remembered else found
 
 
@@ -90,7 +90,7 @@ def estimate(points: Points, batch_tokens: int, *, draws: int = 60, jackknife: b
     return {name: Estimate(value, max(drawn[name], left[name]) / value if value else None) for name, value in best.items()}
 
 
-def _prefill(points: Points, step: Floats, batch_tokens: int) -> Floats:
+def _prefill(points: Points, batch_tokens: int) -> Floats:
     """(overhead, fixed, per token)."""
 
     def batches(tokens: int) -> int:
@@ -98,7 +98,7 @@ def _prefill(points: Points, step: Floats, batch_tokens: int) -> Floats:
 
     rows: list[tuple[float, ...]] = [(1.0, batches(p.tokens), p.tokens) for p in points.lone]
     rows += [(0.0, batches(p.tokens), p.tokens) for p in points.stalls]
-    known = [0.0] * len(points.lone) + [p.steps * float(step @ (1.0, 1.0, p.context)) for p in points.stalls]
+    known = [0.0] * len(points.lone) + [p.steps * p.step_s for p in points.stalls]
     return _fit(rows, known, [p.seconds for p in points.lone] + [p.seconds for p in points.stalls])
 
 
@@ -116,12 +116,15 @@ def _fit(rows: Sequence[tuple[float, ...]], known: Sequence[float], seconds: Seq
     """
     from scipy.optimize import nnls  # an extra: serving goes without
 
-    a, b, y = np.asarray(rows), np.asarray(known), np.asarray(seconds)
-    scale = np.maximum(np.abs(a / y[:, None]).mean(axis=0), 1e-12)  # (K,): in these units every constant is about 1
-    a = a / scale
+    a, b, y = np.asarray(rows, dtype=np.float64), np.asarray(known), np.asarray(seconds)
+    scale = np.abs(a / y[:, None]).mean(axis=0)  # (K,): in these units every constant is about 1
+    shown = scale > 0  # a constant that no row has is 0
+    a = a[:, shown] / scale[shown]
     begin = nnls(a / y[:, None], np.maximum(1 - b / y, 0.0))[0]
     first = _robust(a, b, y, y, begin)
-    found: Floats = _robust(a, b, y, np.maximum(a @ first + b, 1e-3 * y), first) / scale
+    last = _robust(a, b, y, np.maximum(a @ first + b, 1e-3 * y), first)
+    found = np.zeros(len(scale))
+    found[shown] = np.where(last > 1e-5, last, 0.0) / scale[shown]  # what is left at the bound is nothing
     return found
 
 
@@ -158,7 +161,8 @@ def _without(points: Points, key: str) -> Points:
 
 def _is_enough(points: Points) -> bool:
     """Whether there is anything left to tell the constants apart."""
-    return len({p.tokens for p in points.lone}) > 1 and len({p.n for p in points.steps}) > 1 and len({p.key for p in points.steps}) > 2
+    lengths = {p.tokens for p in points.lone} | {p.tokens for p in points.stalls}
+    return len(lengths) > 1 and len({p.n for p in points.steps}) > 1 and len({p.key for p in points.steps}) > 2
 
 
 def _redrawn(points: Points, draws: int, seed: int) -> Iterable[Points]:

@@ -49,9 +49,9 @@ def _png(result: Result, title: str) -> bytes:
 
 
 def _prefills(panel: Any, result: Result) -> None:
-    found, engine = result.constants, result.engine
+    engine = result.engine
     lone, stalls = result.points.lone, result.points.stalls
-    alone = [(p.seconds - p.steps * found.step_s(1, p.context)) * 1e3 for p in stalls]
+    alone = [(p.seconds - p.steps * p.step_s) * 1e3 for p in stalls]
     panel.plot([p.tokens for p in lone], [p.seconds * 1e3 for p in lone], "o", ms=4, alpha=0.5, label="a lone prompt to its first token")
     panel.plot([p.tokens for p in stalls], alone, "x", ms=5, alpha=0.6, label="what a prompt took from a sequence that decoded")
     at = sorted({p.tokens for p in lone} | {p.tokens for p in stalls})

@@ -11,6 +11,7 @@ A point knows the run and the key of the script that it came from, for what is d
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean, median
 
 from .runs import Run, Stream
 
@@ -34,8 +35,8 @@ class Stall:
     key: str
     seconds: float
     tokens: int
-    steps: int
-    context: float  # of the one that decoded, in the middle
+    steps: int  # that the one who decoded took meanwhile
+    step_s: float  # what one of them takes, as its others show
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +100,22 @@ def _remembered(i: int, run: Run) -> Iterator[Remembered]:
 def _stalls(i: int, run: Run) -> Iterator[Stall]:
     """From the last token before a prompt was sent to the second after its first token: too early and too late take only more steps."""
     decoder, *probes = run.streams
-    for k, probe in enumerate(probes):
-        begin = bisect_right(decoder.times, probe.sent) - 1
-        end = bisect_right(decoder.times, probe.first) + 1
+    stretches = [(bisect_right(decoder.times, probe.sent) - 1, bisect_right(decoder.times, probe.first) + 1) for probe in probes]
+    step_s = _undisturbed_s(decoder, stretches)
+    for k, ((begin, end), probe) in enumerate(zip(stretches, probes, strict=True)):
         before_next = probes[k + 1].sent if k + 1 < len(probes) else float("inf")
-        if begin < 0 or end >= len(decoder.times) - 1 or decoder.times[end] > before_next:
+        if step_s is None or begin < 0 or end >= len(decoder.times) - 1 or decoder.times[end] > before_next:
             continue
-        said = decoder.counts[begin], decoder.counts[end]
-        seconds = decoder.times[end] - decoder.times[begin]
-        context = decoder.prompt_tokens + sum(said) / 2
-        yield Stall(i, f"stall {run.calls[k + 1].prompt}", seconds, probe.prompt_tokens, said[1] - said[0], context)
+        seconds, steps = decoder.times[end] - decoder.times[begin], decoder.counts[end] - decoder.counts[begin]
+        yield Stall(i, f"stall {run.calls[k + 1].prompt}", seconds, probe.prompt_tokens, steps, step_s)
+
+
+def _undisturbed_s(decoder: Stream, stretches: Sequence[tuple[int, int]]) -> float | None:
+    """A token's time in the mean where no prompt was read, less what is far off; None when there is no such stretch."""
+    disturbed = {k for begin, end in stretches for k in range(begin, end)}
+    whole = range(len(decoder.times) - 2)  # the last token may come early
+    gaps = [(decoder.times[k + 1] - decoder.times[k]) / (decoder.counts[k + 1] - decoder.counts[k]) for k in whole if k not in disturbed]
+    return fmean(gap for gap in gaps if gap <= 2 * median(gaps)) if gaps else None
 
 
 def _steps(i: int, run: Run) -> Iterator[Steps]:
