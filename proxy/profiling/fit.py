@@ -118,12 +118,14 @@ def _fit(rows: Sequence[tuple[float, ...]], known: Sequence[float], seconds: Seq
 
     a, b, y = np.asarray(rows, dtype=np.float64), np.asarray(known), np.asarray(seconds)
     scale = np.abs(a / y[:, None]).mean(axis=0)  # (K,): in these units every constant is about 1
+    found = np.zeros(len(scale))
     shown = scale > 0  # a constant that no row has is 0
+    if not shown.any():
+        return found  # and nnls of no columns at all ends the process (scipy 1.17.1)
     a = a[:, shown] / scale[shown]
     begin = nnls(a / y[:, None], np.maximum(1 - b / y, 0.0))[0]
     first = _robust(a, b, y, y, begin)
     last = _robust(a, b, y, np.maximum(a @ first + b, 1e-3 * y), first)
-    found = np.zeros(len(scale))
     found[shown] = np.where(last > 1e-5, last, 0.0) / scale[shown]  # what is left at the bound is nothing
     return found
 

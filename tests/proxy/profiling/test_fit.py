@@ -118,3 +118,15 @@ def test_what_is_not_linear_shows_in_the_error() -> None:
 
     assert (straight["prefill_tokens_per_s"].error or 0.0) < 0.01
     assert (bent["prefill_tokens_per_s"].error or 0.0) > 0.05
+
+
+def test_where_prompts_take_no_time_nothing_is_said_of_remembered_ones() -> None:
+    """No row says anything then of what a remembered token costs; the process must live to tell it."""
+    engine = with_constants(prefill_tokens_per_s=1e9, overhead_s=0.0)
+    points = gather(rounds(1, engine))
+    flat = replace(points, lone=tuple(replace(point, seconds=0.1 - 1e-6 * point.tokens) for point in points.lone), stalls=())
+
+    found = fit.constants(flat, engine.prefill_batch_tokens)
+
+    assert found.prefill_token_s == 0
+    assert found.named()["prefill_cached_cost"] == 0
