@@ -1,4 +1,4 @@
-# bestserve in a container: not root, no compiler; every package that serving needs is one of those in requirements/serve.lock.
+# bestserve in a container: not root, no compiler (one builds, and stays behind); every package that serving needs is in requirements/serve.lock.
 #
 #   docker build --target serve -t bestserve .             more: docs/operating.md, "In a container"
 #   docker run --rm -p 8000:8000 bestserve                 the demo: an emulated fleet, nothing else needed
@@ -12,6 +12,7 @@ ARG BASE=python:3.12-slim
 FROM ${BASE} AS build
 ARG PIP_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY requirements requirements
 RUN python -m venv --without-pip /opt/bestserve \
@@ -22,8 +23,10 @@ COPY pyproject.toml README.md LICENSE ./
 COPY proxy proxy
 COPY policy policy
 COPY profiles profiles
+# the proxy would read prompts in plain Python where compiling had failed: an image is not built that way
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
-    && pip --python /opt/bestserve/bin/python install --no-deps --no-index /dist/*.whl
+    && pip --python /opt/bestserve/bin/python install --no-deps --no-index /dist/*.whl \
+    && /opt/bestserve/bin/python -c 'import bestserve.policy._reader'
 
 # torch comes as one version for many platforms, each with an index and with hashes of its own: a version is pinned, hashes are not
 FROM build AS build-train

@@ -49,14 +49,14 @@ lock: dev ## pin what the image installs, keeping pins that still do; ARGS=--upg
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) - --output-file requirements/build.lock
 
-clean: ## forget what was installed
-	rm -rf $(VENV) .real .links
+clean: ## forget what was installed and built
+	rm -rf $(VENV) .real .links build policy/_reader.*.so policy/_reader.*.pyd
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bestserve needs Python 3.11 or newer; this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: $(BIN)/python pyproject.toml
+$(VENV)/.serve: $(BIN)/python pyproject.toml policy/_reader.c
 	$(PIP) -e .
 	@touch $@
 

@@ -1,6 +1,6 @@
 """What telling a task costs: bytes of a request -> probabilities, hot and cold, by size and language. One thread, no server.
 
-    python bench/classify.py            # prints a table; --json for programs
+    python bench/classify.py            # prints a table; --json for programs, --plain for the reader that is not compiled
 
 `hot` runs again and again; `cold` reads 8 MB of other memory before each, as a busy process does between two requests. The texts are the
 seed prompts of the repository, cut or repeated to size. Times are from the parsed body on: window, features, probabilities, length; of
@@ -47,16 +47,16 @@ def timed(classifier: Classifier, requests: list[bytes], *, cold: bool) -> list[
     return took
 
 
-def loading() -> dict[str, float]:
+def loading(*, compiled: bool) -> dict[str, float]:
     """Milliseconds to load, the quietest of ten; megabytes that stay."""
     data = WEIGHTS.read_bytes()
     took = []
     for _ in range(10):
         begun = time.perf_counter()
-        Classifier.from_bytes(data)
+        Classifier.from_bytes(data, compiled=compiled)
         took.append((time.perf_counter() - begun) * 1000)
     tracemalloc.start()
-    kept = Classifier.from_bytes(data)
+    kept = Classifier.from_bytes(data, compiled=compiled)
     size = tracemalloc.get_traced_memory()[0] / 1e6
     tracemalloc.stop()
     del kept
@@ -68,9 +68,12 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--rounds", type=int, default=10)
     asked.add_argument("--json", action="store_true")
+    asked.add_argument("--plain", action="store_true")
     args = asked.parse_args()
-    result: dict[str, dict[str, float]] = {"loading": loading()}
-    classifier = Classifier.from_bytes(WEIGHTS.read_bytes())
+    classifier = Classifier.from_bytes(WEIGHTS.read_bytes(), compiled=not args.plain)
+    if not (args.plain or classifier.compiled):
+        asked.error("the package was built without a compiler; say --plain")
+    result: dict[str, dict[str, float]] = {"loading": loading(compiled=classifier.compiled)}
     sets = {
         "200-2,000 characters, English": bodies(200, 2000, "en"),
         "200-2,000 characters, all": bodies(200, 2000, "all"),

@@ -22,6 +22,7 @@ from .dialects.dialect import MODELS, models_of
 from .dialects.sglang import SGLANG
 from .engines import ENGINES
 from .errors import BackendFailure
+from .reading import Reading
 from .serving import timeouts_of
 from .upstream import Upstream
 
@@ -153,7 +154,20 @@ def _would_do(config: Config) -> dict[str, Any]:
         }
         for i in range(n)
     ]
-    return {"policy": decision.policy, "prompt_tokens": TYPICAL_PROMPT, "candidates": candidates, "models": dict(config.models)}
+    return {
+        "policy": decision.policy,
+        "prompt_tokens": TYPICAL_PROMPT,
+        "candidates": candidates,
+        "models": dict(config.models),
+        "prompts_read_by": _reads(config),
+    }
+
+
+def _reads(config: Config) -> str:
+    """What reads prompts."""
+    reading = Reading()
+    reading.adopt(config.classify, ())
+    return reading.by
 
 
 def _typical(config: Config) -> tuple[Decision, Observation]:
@@ -198,6 +212,7 @@ def _print(config: Config, findings: list[Finding]) -> None:
 
 def _print_plan(console: Console, config: Config) -> None:
     plan = _would_do(config)
+    console.print(f"prompts are read by: {plan['prompts_read_by']}", highlight=False)
     console.print("models: " + "; ".join(f"{alias} → {', '.join(names)}" for alias, names in config.models.items()), highlight=False)
     table = Table(title=f"a prompt of {TYPICAL_PROMPT} tokens on the idle fleet, by {plan['policy']}", title_justify="left")
     for name in ("backend", "budget", "chance", "first token", "per token", "quality", "on time"):

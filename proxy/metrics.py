@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("how",),
         "Asks, by what told their task: text, prior (no text), off, or failed (then the prior).",
     ),
+    "bestserve_classify_info": ("gauge", ("by",), "1 for what reads prompts: compiled code, plain Python, or nobody."),
     "bestserve_classify_seconds": ("histogram", (), "Time that reading one prompt and telling its task took."),
     "bestserve_price": ("gauge", ("backend",), "Reward that a second of the backend is worth at the present demand."),
     "bestserve_replay_records_total": ("counter", (), "Records made."),

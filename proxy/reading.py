@@ -49,8 +49,14 @@ class Reading:
         """Read by another config from now on, and forget the backends that are gone."""
         self.classifier = config.weights if config.enabled else None
         self._follows = config.drift
+        log.info("prompts are read by %s", {"compiled": "compiled code", "plain": "plain Python"}.get(self.by, self.by))
         names = set(backends)
         self._drifts = {key: value for key, value in self._drifts.items() if key[0] in names}
+
+    @property
+    def by(self) -> str:
+        """What reads: "compiled", "plain" (Python), or "nobody"."""
+        return "nobody" if self.classifier is None else "compiled" if self.classifier.compiled else "plain"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -96,6 +96,8 @@ class Serving:
         self.reading.adopt(config.classify, (backend.name for backend in config.backends))
         for longer in self.reading.longer():
             self.fleet.expect_longer(*longer)
+        for by in ("compiled", "plain", "nobody"):
+            self.metrics.gauge("bestserve_classify_info", float(self.reading.by == by), by)
         self._slos.clear()
         self._allowed = _allowed(config)
         self.config = config

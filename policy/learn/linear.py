@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bestserve.policy.classify import MIDDLE, Manifest, is_foreign, to_bytes
+from bestserve.policy.classify import Manifest, to_bytes
 from bestserve.policy.facts import TASKS, Mask
 from bestserve.policy.features import GROUPS, Key, Prompt, cut, features, weight_class
+from bestserve.policy.reader import MIDDLE, is_foreign
 
 from .prompts import Row, weights
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,25 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 
 
+def built(folder: Path, **environ: str) -> Path:
+    """A wheel of the checkout."""
+    source = folder / "source"  # a copy: what an earlier build left in the checkout must not travel along
+    for room in ("proxy", "policy", "profiles"):
+        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
+    subprocess.run(build, check=True, capture_output=True, timeout=300, env=os.environ | environ)  # noqa: TID251  the test's own
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin folder of a fresh environment with the wheel and what serving needs."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # a copy: what an earlier build left in the checkout must not travel along
-    for room in ("proxy", "policy", "profiles"):
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
-    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    wheel = built(folder)
     subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True, timeout=300)
-    (wheel,) = folder.glob("*.whl")
     pip = [str(folder / "env/bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
     subprocess.run(pip, check=True, capture_output=True, timeout=600)
     return folder / "env" / "bin"
@@ -91,3 +98,36 @@ def test_a_verb_of_an_extra_says_which(installed, tmp_path):
     assert said.returncode == 1
     assert "pip install 'bestserve[quality]'" in said.stderr
     assert "Traceback" not in said.stderr
+
+
+READS = """
+from bestserve.policy.features import Prompt
+from bestserve.proxy.weights import shipped
+print(shipped().compiled, shipped().guess(Prompt.of("Translate to French: good morning")).name)
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
+def test_a_compiler_compiles(installed):
+    """Where one is, prompts are read by compiled code."""
+    assert run(installed, "python", "-c", READS).stdout.split() == ["True", "translate"]
+
+
+@pytest.mark.timeout(400)
+def test_without_a_compiler_it_is_built_all_the_same(tmp_path):
+    """Plain Python reads then, and says the same."""
+    wheel = built(tmp_path, CC="/nonexistent/cc")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    assert not list((tmp_path / "site").rglob("*.so"))
+
+    said = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]\n{READS}"],
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd="/",
+    )
+    assert said.stdout.split() == ["False", "translate"], said.stderr
