@@ -262,7 +262,7 @@ class Fleet:
             case Ending.REFUSED if outcome.reason in GENTLE:
                 if outcome.reason == "queue_full":
                     circuits.held_until[b] = now + ct.HOLD_S
-                if ticket.trial:  # it answered, if only to say no
+                if ticket.trial and outcome.reason not in OURS:  # it answered, if only to say no
                     ct.succeed(circuits, b)
             case Ending.REFUSED | Ending.BROKE:
                 ct.fail(circuits, self.rules, b, now)
@@ -286,5 +286,8 @@ def _carry(old: Iterable[MutableSequence[Any]], i: int, new: Iterable[MutableSeq
         after[j] = before[i]
 
 
-GENTLE = frozenset({"queue_full", "context", "rate_limited"})
+OURS = frozenset({"rate_limit", "spend_cap", "spend_unknown"})
+"""Refusals of our own: the backend was not asked."""
+
+GENTLE = OURS | {"queue_full", "context", "rate_limited", "quota_spent", "unfit"}
 """Refusals that say nothing bad about a backend's health."""

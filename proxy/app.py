@@ -19,6 +19,7 @@ from .engines import ENGINES
 from .errors import Failure
 from .metrics import Metrics
 from .probe import keep_asking
+from .provider import Provider, Source, leave
 from .serving import Serving
 from .upstream import Upstream
 from .wire import Timeouts
@@ -61,9 +62,11 @@ class Proxy(Starlette):
         return stamped
 
 
-def connect(backend: BackendConfig, timeouts: Timeouts) -> Upstream:
-    """The connections to one backend."""
-    return Upstream(backend.url, timeouts=timeouts, api_key=backend.api_key, speaks=ENGINES[backend.engine])
+def connect(backend: BackendConfig, timeouts: Timeouts) -> Source:
+    """The connections to one backend, or what asks it through LiteLLM."""
+    if backend.engine == "litellm":
+        return Provider(backend.model, timeouts=timeouts, api_key=backend.api_key, options=backend.litellm)
+    return Upstream(backend.url or "", timeouts=timeouts, api_key=backend.api_key, speaks=ENGINES[backend.engine])
 
 
 def ids() -> Callable[[], str]:
@@ -79,7 +82,7 @@ def build(
     wall: Callable[[], float] = time.time,
     draw: Callable[[], float] | None = None,
     new_id: Callable[[], str] | None = None,
-    connect: Callable[[BackendConfig, Timeouts], Upstream] = connect,
+    connect: Callable[[BackendConfig, Timeouts], Source] = connect,
     board: Board | None = None,
     row: int = 0,
 ) -> "Proxy":
@@ -99,6 +102,8 @@ def build(
             with contextlib.suppress(asyncio.CancelledError):
                 await probing
             here.close()
+            if any(isinstance(upstream, Provider) for upstream in here.upstreams.values()):
+                await leave()
             await asyncio.to_thread(here.memory.close)
 
     answers = {path: Answer(here, endpoint) for path, endpoint in ANSWERED.items()}

@@ -17,11 +17,13 @@ from bestserve.policy.encode import Observation
 from bestserve.policy.facts import Ask, Decision
 from bestserve.policy.fleet import Fleet
 
+from .check_provider import problems_of
 from .config import BackendConfig, Config
 from .dialects.dialect import MODELS, models_of
 from .dialects.sglang import SGLANG
 from .engines import ENGINES
 from .errors import BackendFailure
+from .provider import leave
 from .reading import Reading
 from .serving import timeouts_of
 from .upstream import Upstream
@@ -60,12 +62,23 @@ def run(config: Config, *, as_json: bool) -> int:
 
 
 async def ask_all(config: Config) -> list[Finding]:
-    return list(await asyncio.gather(*(_ask_one(config, backend) for backend in config.backends)))
+    try:
+        return list(await asyncio.gather(*(_ask_one(config, backend) for backend in config.backends)))
+    finally:
+        if any(backend.engine == "litellm" for backend in config.backends):
+            await leave()
 
 
 async def _ask_one(config: Config, backend: BackendConfig) -> Finding:
-    found = Finding(backend.name, backend.url, backend.model, backend.profile.name)
-    upstream = Upstream(backend.url, timeouts=timeouts_of(config), api_key=backend.api_key, speaks=ENGINES[backend.engine])
+    found = Finding(backend.name, backend.url or "", backend.model, backend.profile.name)
+    if backend.is_bought and (backend.spend.usd_per_hour, backend.spend.usd_per_day) == (None, None):
+        found.remarks.append("is paid for and has no cap: set backends[].spend")
+    if backend.engine == "litellm":
+        found.engine, found.context = "litellm", backend.facts().profile.engine.context
+        found.problems += await problems_of(backend, timeouts_of(config))
+        found.reachable = found.ready = not found.problems
+        return found
+    upstream = Upstream(backend.url or "", timeouts=timeouts_of(config), api_key=backend.api_key, speaks=ENGINES[backend.engine])
     try:
         async with asyncio.timeout(10):
             await _question(found, upstream, backend)
@@ -151,6 +164,7 @@ def _would_do(config: Config) -> dict[str, Any]:
             "tpot_s": round(float(observation["tpot_s"][i]), 5),
             "quality": round(float(observation["quality"][i]), 3),
             "p_on_time": round(float(observation["p_on_time"][i]), 3),
+            "usd": round(float(observation["usd"][i]), 6),
         }
         for i in range(n)
     ]
@@ -189,6 +203,7 @@ def _typical(config: Config) -> tuple[Decision, Observation]:
         slo=config.slo_for("default"),
         tier="default",
         weight=1.0,
+        usd_weight=config.policy.usd_weight,
     )
     return decide(ask, fleet.view(0.0), chooser, draw=0.0, id="check")
 
@@ -215,16 +230,26 @@ def _print_plan(console: Console, config: Config) -> None:
     console.print(f"prompts are read by: {plan['prompts_read_by']}", highlight=False)
     console.print("models: " + "; ".join(f"{alias} → {', '.join(names)}" for alias, names in config.models.items()), highlight=False)
     table = Table(title=f"a prompt of {TYPICAL_PROMPT} tokens on the idle fleet, by {plan['policy']}", title_justify="left")
-    for name in ("backend", "budget", "chance", "first token", "per token", "quality", "on time"):
+    for name in ("backend", "budget", "chance", "first token", "per token", "quality", "on time", "cost"):
         table.add_column(name, justify="right" if name != "backend" else "left")
     for c in plan["candidates"]:
-        numbers = (f"{c['ttft_s'] * 1000:.0f} ms", f"{c['tpot_s'] * 1000:.1f} ms", f"{c['quality']:.2f}", f"{c['p_on_time']:.0%}")
+        numbers = (
+            f"{c['ttft_s'] * 1000:.0f} ms",
+            f"{c['tpot_s'] * 1000:.1f} ms",
+            f"{c['quality']:.2f}",
+            f"{c['p_on_time']:.0%}",
+            _cost(c["usd"]),
+        )
         table.add_row(c["backend"], c["budget"], f"{c['probability']:.0%}", *numbers)
     console.print(table)
 
 
 def _problems(findings: list[Finding]) -> list[str]:
     return [problem for finding in findings for problem in finding.problems]
+
+
+def _cost(usd: float) -> str:
+    return f"${usd:.5f}" if usd else "–"
 
 
 def _dash(value: object) -> str:

@@ -29,19 +29,22 @@ from pydantic import WithJsonSchema as Shown
 from bestserve import profiles
 from bestserve.policy import heuristics
 from bestserve.policy.classify import Classifier
-from bestserve.policy.facts import SLO, TASKS, Backend, Budget
+from bestserve.policy.facts import FREE, SLO, TASKS, Backend, Budget, Tariff
 from bestserve.profiles import Profile
 
 from . import segments, weights
+from .config_bought import PROVIDER, MaybeUsd, Option, Quality, Spend, Usd, tariff
 from .config_file import BadConfig, File, Loc, Problem, dotted, shown
 from .config_words import ALIAS, NAME, PROSE, SECRET, SHA256, WORD, Section, near, validated
+from .dialects import providers
 from .upload import SCHEMES
 
 __all__ = ["BadConfig", "Config", "Problem", "environment", "load", "parse"]
 
 Capability = Literal["tools", "json", "vision", "audio", "embeddings", "responses", "logprobs"]
 Tier = Literal["flex", "default", "priority"]
-Engine = Literal["sglang", "vllm", "openai"]
+Engine = Literal["sglang", "vllm", "openai", "litellm"]
+Overflow = Literal["allowed", "never"]
 TIERS: tuple[str, ...] = get_args(Tier)  # from the lowest to the highest
 FALLBACKS = tuple(name for name in heuristics.NAMES if name != "static")
 
@@ -54,6 +57,12 @@ _WEIGHTS = {"flex": 0.5, "default": 1.0, "priority": 2.0}
 def environment() -> Mapping[str, str]:
     """The process's environment, for whoever calls `load`."""
     return os.environ  # noqa: TID251  the one place that reads it
+
+
+def tell_libraries() -> None:
+    """What a library reads of the environment when it is imported: LiteLLM shall not fetch its prices from GitHub, nor read a `.env`."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # noqa: TID251  it takes this from nowhere else
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # noqa: TID251  likewise
 
 
 # --- what a value may be ----------------------------------------------------------------------------------------------
@@ -162,22 +171,51 @@ class BackendConfig(Section):
     """One upstream server."""
 
     name: Name = Field(description="what it is called in headers, metrics and `models`; unique, and no alias")
-    url: Url = Field(description="where it listens, without /v1")
-    model: Word = Field(description="the model's name as the server knows it")
-    profile: ProfileName = Field(description="how fast and how good it is; a path starts at the config file")
+    url: Maybe[Url] = Field(default=None, description="where it listens, without /v1; every engine but litellm needs it")
+    model: Word = Field(description="the model's name as the server knows it; of litellm, PROVIDER/MODEL")
+    profile: ProfileName = Field(
+        default=PROVIDER, description="how fast and how good it is; a path starts at the config file; every engine but litellm needs it"
+    )
     capabilities: Maybe[frozenset[Capability]] = Field(default=None, description="what it can do; none: as the profile says")
-    engine: Engine = Field(default="sglang", description="the software that serves; openai: any other with OpenAI's API")
+    engine: Engine = Field(
+        default="sglang", description="the software that serves; openai: any other with OpenAI's API; litellm: a provider, through LiteLLM"
+    )
     api_key: Maybe[Word] = Field(default=None, repr=False, description="bearer token; best as `${NAME}`")
     max_in_flight: Maybe[Count] = Field(default=None, description="most requests at it at once")
     context: Maybe[Count] = Field(default=None, description="longest prompt plus answer, in tokens; none takes it from the profile")
+    quality: Quality = Field(default=None, description="how good it is, in place of the profile's word")
+    usd_per_million_input: MaybeUsd = Field(default=None, description="paid for prompts; of litellm, none takes it from LiteLLM's table")
+    usd_per_million_output: MaybeUsd = Field(default=None, description="paid for answers; likewise")
+    usd_per_million_cached: MaybeUsd = Field(default=None, description="paid for what the provider remembers of a prompt; likewise")
+    spend: Spend = Field(default=EMPTY, description="the most that may be paid")
+    requests_per_minute: Maybe[Count] = Field(default=None, description="most requests in any minute, shared evenly by the workers")
+    tokens_per_minute: Maybe[Count] = Field(default=None, description="most tokens in any minute, prompts and answers; likewise")
+    answer_tokens: Count = Field(default=4096, description="tokens for which money is set aside where an answer has no cap of its own")
+    litellm: Table[Word, Option] = Field(
+        default={}, repr=False, description="what else LiteLLM needs for this provider, as it names it: api_base, api_version …"
+    )
 
     def facts(self) -> Backend:
-        """What the policy knows of it."""
-        profile = self.profile
-        if self.context is not None:
-            profile = replace(profile, engine=replace(profile.engine, context=self.context))
-        capabilities = profile.capabilities if self.capabilities is None else self.capabilities
-        return Backend(self.name, self.model, profile, capabilities, self.max_in_flight)
+        """What the policy knows of it. Of a provider LiteLLM is asked where the config does not say; the first time takes seconds."""
+        known = providers.known(self.model) if self.engine == "litellm" else providers.NOTHING
+        engine, profile = self.profile.engine, self.profile
+        if context := self.context or known.context:
+            engine = replace(engine, context=context)
+        if self.engine == "litellm" and self.max_in_flight:
+            engine = replace(engine, max_running=self.max_in_flight)
+        profile = replace(profile, engine=engine, quality={**profile.quality, **(self.quality or {})})
+        capabilities = self.capabilities if self.capabilities is not None else known.capabilities or profile.capabilities
+        return Backend(self.name, self.model, profile, capabilities, self.max_in_flight, self.tariff or known.tariff or FREE)
+
+    @property
+    def tariff(self) -> Tariff | None:
+        """What is paid by the token, where the config says it."""
+        return tariff(self.usd_per_million_input, self.usd_per_million_output, self.usd_per_million_cached)
+
+    @property
+    def is_bought(self) -> bool:
+        """Whether its answers come from somebody else: a provider behind LiteLLM, or whoever is paid by the token."""
+        return self.engine == "litellm" or self.tariff not in (None, FREE)
 
 
 class BudgetConfig(Section):
@@ -217,6 +255,7 @@ class TierDeadlines(Deadlines):
     """What one service tier is promised, and what it is worth."""
 
     weight: Maybe[Weight] = Field(default=None, description="worth of an answer on time; unset: 0.5 for flex, 1, 2 for priority")
+    overflow: Overflow = Field(default="allowed", description="whether backends that are paid for may answer: allowed or never")
 
 
 class SLOConfig(Section):
@@ -238,6 +277,9 @@ class PolicyConfig(Section):
         default=0.0, ge=0, le=0.2, description="share of requests decided at random among the possible, to learn from"
     )
     fallback: Fallback = Field(default="deadline-greedy", description="what decides without a checkpoint")
+    usd_weight: Usd = Field(
+        default=100.0, description="reward that a dollar is worth; at 100, an answer of quality 1 on time is worth a cent"
+    )
     dir: Folder = Field(default=Path("policies"), description="where checkpoints are published; starts at the config file")
     seed: Maybe[Seed] = Field(default=None, description="of the policy's dice; none takes a fresh one")
 
@@ -362,6 +404,7 @@ class Config(Section):
     circuit: Circuit = Field(default=EMPTY, description="when a failing backend is left alone")
     replay: Maybe[Replay] = Field(default=None, description="the log of decisions and what came of them; none keeps none")
     keys: tuple[Key, ...] = Field(default=(), description="who may call; when empty, everybody")
+    state_dir: Folder = Field(default=Path("state"), description="what outlives a restart: the book of what was paid")
     log: Log = Field(default=EMPTY, description="what the proxy says")
     _source: str = ""
 
@@ -387,6 +430,11 @@ class Config(Section):
     def _said(self, name: str, overrides: list[Deadlines | None]) -> Any:
         said = (override for override in overrides if override is not None and name in override.model_fields_set)
         return getattr(next(said, self.slo), name)
+
+    def may_overflow(self, tier: str) -> bool:
+        """Whether a request of this tier (auto is default) may be answered by a backend that is paid for."""
+        said = self.slo.tiers.get(_tier(tier))
+        return said is None or said.overflow == "allowed"
 
     def weight_for(self, tier: str) -> float:
         """What an answer on time is worth in this tier (auto is default), relative to the others."""
@@ -451,6 +499,9 @@ def relate(file: File) -> None:
     hashes = {loc: text.lower() for loc, text in file.texts("keys", int, "sha256").items()}
     for texts in (backends, budgets, *members, file.texts("keys", int, "name"), hashes):
         _unique(texts, file)
+    for place in [loc for loc, p in file.places.items() if len(loc) == 2 and loc[0] == "backends" and isinstance(p.value, dict)]:
+        _needs(place, file)
+        _priced(place, file)
     for loc, name in backends.items():
         if name in aliases:
             file.wrong(loc, f"{name!r} is also an alias in models")
@@ -460,6 +511,46 @@ def relate(file: File) -> None:
         _known(loc, name, "alias", [*aliases, "none"], file)
     for loc, word in file.texts("policy", "fallback").items():
         _fallback(loc, word, list(backends.values()), list(budgets.values()), file)
+
+
+def _needs(loc: Loc, file: File) -> None:
+    """What a backend needs by its engine; and of a provider, that LiteLLM is there and knows it."""
+    engine, model = (_text(file, (*loc, key)) for key in ("engine", "model"))
+    if engine == "litellm":
+        _provider(loc, model, file)
+        if (*loc, "url") in file.places:
+            file.wrong((*loc, "url"), "is not for litellm; where it has to be told, set litellm.api_base, with its /v1 if it has one")
+        return
+    for key in ("url", "profile"):
+        if (*loc, key) not in file.places or _text(file, (*loc, key)) == "none":
+            file.wrong((*loc, key), "is missing")
+
+
+def _provider(loc: Loc, model: str | None, file: File) -> None:
+    try:
+        known = providers.known(model) if model else None
+    except ImportError:
+        file.wrong((*loc, "engine"), "litellm needs `pip install 'bestserve[providers]'`")
+    except ValueError as error:
+        file.wrong((*loc, "model"), str(error))
+    else:
+        if known is not None and known.tariff is None and (*loc, "usd_per_million_input") not in file.places:
+            told = f"LiteLLM knows no price of {model!r}: set usd_per_million_input and usd_per_million_output, to 0 if it is free"
+            file.wrong((*loc, "model"), told)
+
+
+def _priced(loc: Loc, file: File) -> None:
+    """Prices need each other."""
+    keys = [f"usd_per_million_{what}" for what in ("input", "output", "cached")]
+    said = [key for key in keys if _text(file, (*loc, key)) not in (None, "none")]
+    for key in keys[:2]:
+        if said and key not in said:
+            file.wrong((*loc, key), f"is missing beside {said[0]}")
+
+
+def _text(file: File, loc: Loc) -> str | None:
+    """The single value at a place; `none` where it is empty, None where there is none."""
+    return file.texts(*loc).get(loc)
 
 
 def _unique(texts: Mapping[Loc, str], file: File) -> None:

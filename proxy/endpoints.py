@@ -63,6 +63,7 @@ class Answer:
             slo_s=slo_of(headers),
             hint=text_header(headers, b"x-bestserve-task"),
             session=session_of(headers, caller),
+            overflow=may_overflow(headers),
         )
         told = [(b"x-request-id", request_id.encode("ascii")), *quota_headers(allowed)]
         return Relay(here, ask, parsed, request_id, arrived, task_name, told, caller.name)
@@ -200,6 +201,14 @@ def _ms(name: bytes, value: bytes) -> float:
     if not 0 < ms <= MOST_MS:
         raise BadAsk(f"{name.decode()}: must be milliseconds above 0 and at most {MOST_MS:.0f}.", param=name.decode(), code="invalid_value")
     return ms
+
+
+def may_overflow(headers: Headers) -> bool:
+    """Whether a request may be answered by a backend that is paid for. Raises BadAsk."""
+    said = text_header(headers, b"x-bestserve-overflow")
+    if said not in (None, "never", "allowed"):
+        raise BadAsk("x-bestserve-overflow: must be never or allowed.", param="x-bestserve-overflow", code="invalid_value")
+    return said != "never"
 
 
 def session_of(headers: Headers, caller: Caller) -> str | None:

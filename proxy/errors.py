@@ -166,13 +166,27 @@ class BackendFailure(Exception):
 
 
 class Refused(BackendFailure):
-    """No, before the first byte. `reason` is one word for metrics and records; `limit` is the context's, for one of length."""
+    """No, before the first byte. `reason` is one word for metrics and records; `limit` is the context's, for one of length.
 
-    def __init__(self, reason: str, *, status: int = 0, message: str = "", limit: int = 0) -> None:
+    `rejection` is what the client is told where nobody else takes the request either; `retry_after_s` is when to ask this one again.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        status: int = 0,
+        message: str = "",
+        limit: int = 0,
+        rejection: AskFailure | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message or reason)
         self.reason = reason
         self.status = status
         self.limit = limit
+        self.rejection = rejection
+        self.retry_after_s = retry_after_s
 
 
 class Rejected(BackendFailure):

@@ -56,6 +56,9 @@ TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "bestserve_replay_failing": ("gauge", (), "Processes that cannot write the replay log now."),
     "bestserve_replay_uploads_total": ("counter", ("result",), "Segments uploaded, and attempts that failed."),
     "bestserve_feedback_total": ("counter", ("result",), "Feedback, by what became of it."),
+    "bestserve_spend_usd_total": ("counter", ("backend",), "Dollars paid for attempts, as their Records say."),
+    "bestserve_spend_window_usd": ("gauge", ("backend", "window"), "Dollars paid and set aside in the last hour or day, by all processes."),
+    "bestserve_spend_cap_usd": ("gauge", ("backend", "window"), "The most that may be."),
     "bestserve_policy_info": ("gauge", ("version",), "1 for the policy that decides."),
     "bestserve_policy_fallback_total": ("counter", (), "Decisions that the fallback made because the policy failed."),
     "bestserve_backend_up": ("gauge", ("backend",), "1 when the backend is ready and its circuit closed."),
@@ -117,6 +120,8 @@ class Metrics:
             return
         backend = next(b for b in record.view.backends if b.name == decision.action.backend)
         self._count("bestserve_attempts_total", str(decision.action.backend), outcome.ending.value)
+        if outcome.usd:
+            self._child("bestserve_spend_usd_total", backend.name).inc(outcome.usd)
         if outcome.ending is Ending.REFUSED:
             return
         error = "" if outcome.ending is Ending.DONE else outcome.ending.value

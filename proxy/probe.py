@@ -9,8 +9,8 @@ import contextlib
 import logging
 
 from .errors import BackendFailure
+from .provider import Source
 from .serving import Serving
-from .upstream import Upstream
 
 log = logging.getLogger("bestserve")
 
@@ -30,8 +30,11 @@ async def keep_asking(here: Serving) -> None:
             await asyncio.sleep(here.config.probe.interval_ms / 1000)
 
 
-async def probe(here: Serving, name: str, upstream: Upstream) -> None:
+async def probe(here: Serving, name: str, upstream: Source) -> None:
     """Ask one backend once."""
+    if not upstream.speaks.ready:  # nobody is asked
+        here.fleet.ready(name, True, here.clock())
+        return
     try:
         async with asyncio.timeout(here.config.probe.timeout_ms / 1000):
             status, _ = await upstream.get(upstream.speaks.ready)
@@ -61,7 +64,7 @@ async def _keep_settling(here: Serving) -> None:
         here.metrics.flush()
 
 
-async def _load(here: Serving, name: str, upstream: Upstream) -> None:
+async def _load(here: Serving, name: str, upstream: Source) -> None:
     for path, read in upstream.speaks.reports:
         status, body = await upstream.get(path)
         if status != 200:

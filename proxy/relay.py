@@ -9,7 +9,7 @@ during a long prefill frees its backend at once and not at the first byte.
 import asyncio
 import logging
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from starlette.types import Receive, Scope, Send
@@ -22,10 +22,10 @@ from bestserve.policy.record import Record
 
 from .dialects import openai, sse
 from .dialects.dialect import PATHS, Dialect
-from .errors import OURS, BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
+from .errors import OURS, AskFailure, BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
+from .provider import Answer, Source
 from .push import Aside, begun
 from .serving import Serving
-from .upstream import Reply, Upstream
 from .watch import Watch
 
 log = logging.getLogger("bestserve")
@@ -55,6 +55,7 @@ class Relay:
     tried: int = 0
     busy: bool = False  # somebody said no for another reason than the request's length
     too_long: Refused | None = None
+    unfit: AskFailure | None = None  # what a backend had against the request that another might not have
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = asyncio.current_task()
@@ -85,7 +86,7 @@ class Relay:
         refused: frozenset[str] = frozenset()
         self.here.fleet.arrive(self.arrived)
         while True:
-            view = self.here.view().without(refused)
+            view = self.here.view().without(refused | self.here.gates.shut(self.ask, self.here.clock()))
             decision, observation = self.here.decide(self.ask, view)
             self.odds = self.here.memory.toss()
             now = self.here.clock()
@@ -101,13 +102,16 @@ class Relay:
         here, begun = self.here, self.here.clock()
         watch = Watch(begun, usage_asked=self.parsed.usage_asked)
         cap, ours = _cap(self.parsed.max_tokens, decision.action.budget)
-        ticket = here.begin(decision, begun)
+        ticket, grant = here.begin(decision, begun), None
         try:
+            grant = here.gates.enter(decision, self.ask, cap, begun)
             await self._exchange(decision, cap, watch, ticket, send)
             watch.ending = Ending.DONE
         except Refused as refusal:
             watch.ending, watch.status, watch.reason = Ending.REFUSED, refusal.status, refusal.reason
-            self.busy |= refusal.reason != "context"
+            self.busy |= refusal.reason not in ("context", "unfit")
+            self.unfit = refusal.rejection or self.unfit
+            here.gates.refused(decision, refusal, begun)
             if refusal.reason == "context" and (self.too_long is None or refusal.limit > self.too_long.limit):
                 self.too_long = refusal
         except Rejected as rejection:
@@ -122,6 +126,8 @@ class Relay:
         finally:
             now = here.clock()
             outcome = watch.outcome(now, our_cap=cap if ours else None)
+            if grant is not None:
+                outcome = replace(outcome, usd=here.gates.leave(grant, outcome, watch.tokens))
             here.end(ticket, outcome, now)
             self._report(decision, view, outcome)
             self.tried += 1
@@ -140,13 +146,13 @@ class Relay:
         finally:
             reply.close()
 
-    async def _whole(self, reply: Reply, decision: Decision, watch: Watch, send: Send) -> None:
+    async def _whole(self, reply: Answer, decision: Decision, watch: Watch, send: Send) -> None:
         body = await reply.whole()
         watch.whole(body)
         await self._start(send, reply, decision, [(b"content-length", b"%d" % len(body))])
         await send({"type": "http.response.body", "body": body})
 
-    async def _stream(self, reply: Reply, speaks: Dialect, decision: Decision, watch: Watch, ticket: Ticket, send: Send) -> None:
+    async def _stream(self, reply: Answer, speaks: Dialect, decision: Decision, watch: Watch, ticket: Ticket, send: Send) -> None:
         first = await self._first(reply, speaks, watch)
         await self._start(send, reply, decision, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
         self.here.fleet.progress(ticket, watch.tokens)
@@ -164,7 +170,7 @@ class Relay:
         await reply.pump(sink)
         await send({"type": "http.response.body", "body": watch.flush()})
 
-    async def _first(self, reply: Reply, speaks: Dialect, watch: Watch) -> bytes:
+    async def _first(self, reply: Answer, speaks: Dialect, watch: Watch) -> bytes:
         """The first whole event. Raises Refused or Rejected when it is an error: nothing has been promised to the client yet."""
         piece = b""
         while not piece:
@@ -180,7 +186,7 @@ class Relay:
             raise failure
         return piece
 
-    async def _start(self, send: Send, reply: Reply, decision: Decision, more: list[tuple[bytes, bytes]]) -> None:
+    async def _start(self, send: Send, reply: Answer, decision: Decision, more: list[tuple[bytes, bytes]]) -> None:
         self.started = True
         kind = next((value for name, value in reply.headers if name == b"content-type"), b"application/json")
         headers = [(b"content-type", kind), *self.told, *self._decided(decision), *more]
@@ -229,6 +235,8 @@ class Relay:
         ask = self.ask
         if self.too_long is not None and not self.busy:
             return TooLong(str(self.too_long), param=PROMPT[ask.endpoint])
+        if self.unfit is not None and not self.busy:
+            return self.unfit
         if lack is Lack.ABILITY:
             return BadAsk(
                 f"No backend of model '{ask.model}' offers what this request needs: {', '.join(sorted(ask.needs))}.", param="model"
@@ -274,7 +282,7 @@ def _passed(watch: Watch, data: bytes, now: float) -> bytes:
         raise Broke(str(error)) from error
 
 
-async def _open(upstream: Upstream, path: str, body: bytes, stream: bool) -> Reply:
+async def _open(upstream: Source, path: str, body: bytes, stream: bool) -> Answer:
     """A reply with status 200. Raises Refused or Rejected for any other."""
     reply = await upstream.exchange("POST", path, body, stream=stream)
     if reply.status == 200:
@@ -288,5 +296,5 @@ async def _open(upstream: Upstream, path: str, body: bytes, stream: bool) -> Rep
     raise upstream.speaks.failure_of(reply.status, said)
 
 
-def _is_stream(reply: Reply) -> bool:
+def _is_stream(reply: Answer) -> bool:
     return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in reply.headers)

@@ -20,12 +20,13 @@ from bestserve.policy.record import Record
 from .board import Board
 from .config import BackendConfig, Config
 from .dialects import openai
-from .errors import BadAsk, NotFound
+from .errors import BadAsk, Forbidden, NotFound
+from .gates import Gates
 from .keys import Keys
 from .memory import Memory
 from .metrics import Metrics
+from .provider import Source
 from .reading import Reading
-from .upstream import Upstream
 from .wire import Timeouts
 
 log = logging.getLogger("bestserve")
@@ -46,18 +47,20 @@ class Serving:
     draw: Callable[[], float]
     new_id: Callable[[], str]
     metrics: Metrics
-    connect: Callable[[BackendConfig, Timeouts], Upstream]
+    connect: Callable[[BackendConfig, Timeouts], Source]
     board: Board | None = None  # where there are sibling processes
     row: int = 0  # ours on the board
     memory: Memory = field(init=False)
+    gates: Gates = field(init=False)
     fleet: Fleet = field(init=False)
     chooser: Chooser = field(init=False)
     fallback: Chooser = field(init=False)
     keys: Keys = field(init=False)
     passing: Chooser = field(init=False)  # of what is only passed on
     decides: str | None = field(init=False, default=None)  # the policy's name, as the metrics know it
+    bought: frozenset[str] = field(init=False)  # backends whose answers are paid for
     began: float = field(init=False)
-    upstreams: dict[str, Upstream] = field(init=False, default_factory=dict)
+    upstreams: dict[str, Source] = field(init=False, default_factory=dict)
     reading: Reading = field(init=False, default_factory=Reading)
     _slos: dict[tuple[str, str | None], SLO] = field(init=False, default_factory=dict)
     _allowed: dict[str, frozenset[str]] = field(init=False, default_factory=dict)
@@ -66,6 +69,7 @@ class Serving:
     def __post_init__(self) -> None:
         self.began = self.wall()
         self.memory = Memory(self.metrics, wall=self.wall, clock=self.clock)
+        self.gates = Gates(self.wall)
         self.keys = Keys(self.config.keys)
         circuit = self.config.circuit
         self.fleet = Fleet((), CircuitRules(failures=circuit.failures, open_s=circuit.open_ms / 1000))
@@ -86,6 +90,8 @@ class Serving:
             self._forget(name)
         self.fleet.rules = CircuitRules(failures=config.circuit.failures, open_s=config.circuit.open_ms / 1000)
         self.fleet.replace(config.facts())
+        self.gates.adopt(config)
+        self.bought = frozenset(backend.name for backend in config.backends if backend.is_bought)
         actions = actions_of(self.fleet.backends, config.budgets)
         policy = config.policy
         self.chooser = Chooser(policy.fallback, heuristics.by_name(policy.fallback, actions), actions, config.budgets, policy.explore)
@@ -104,10 +110,11 @@ class Serving:
         self._say_who_decides()
 
     def close(self) -> None:
-        """Close idle connections, and hand over what was counted."""
+        """Close idle connections and the book of what was paid, and hand over what was counted."""
         self.metrics.flush()
         for upstream in self.upstreams.values():
             upstream.close()
+        self.gates.close()
 
     def _say_who_decides(self) -> None:
         if self.decides is not None:
@@ -122,16 +129,19 @@ class Serving:
     def _forget(self, name: str) -> None:
         for gauge in ("bestserve_inflight", "bestserve_price", "bestserve_backend_up", "bestserve_backend_load_age_seconds"):
             self.metrics.forget(gauge, name)
+        for gauge in ("bestserve_spend_window_usd", "bestserve_spend_cap_usd"):
+            for window in ("hour", "day"):
+                self.metrics.forget(gauge, name, window)
 
     # --- one request ---
 
     def ask_of(
-        self, parsed: openai.Parsed, *, tier: str, slo_s: dict[str, float], hint: str | None, session: str | None
+        self, parsed: openai.Parsed, *, tier: str, slo_s: dict[str, float], hint: str | None, session: str | None, overflow: bool = True
     ) -> tuple[Ask, str]:
-        """The facts of a request, and the name of its likeliest task. Raises NotFound for a model that nobody serves, BadAsk for an
-        unknown task."""
+        """The facts of a request, and the name of its likeliest task. Raises NotFound for a model that nobody serves, Forbidden for one
+        that only paid backends serve where they may not be used, BadAsk for an unknown task."""
         hint = self._hint(parsed, hint)
-        slo, allowed, begun = self._slo_for(tier, hint), self.allowed(parsed.model), self.clock()
+        slo, allowed, begun = self._slo_for(tier, hint), self._usable(parsed.model, tier, overflow), self.clock()
         belief = self.reading.belief(parsed, hint, allowed)
         if belief.how:
             self.metrics.classified(belief.how, self.clock() - begun)
@@ -150,6 +160,7 @@ class Serving:
             tier=tier,
             weight=self.config.weight_for(tier),
             session=session,
+            usd_weight=self.config.policy.usd_weight if parsed.model in self.config.models else 0.0,  # who names a price pays it
         )
         return ask, belief.name
 
@@ -173,6 +184,16 @@ class Serving:
         if allowed is None:
             raise NotFound(f"The model '{model}' does not exist.", param="model", code="model_not_found")
         return allowed
+
+    def _usable(self, model: str, tier: str, overflow: bool) -> frozenset[str]:
+        """The same, less those that are paid for where the request or its tier forbids them."""
+        allowed = self.allowed(model)
+        if not self.bought or (overflow and self.config.may_overflow(tier)) or not allowed & self.bought:
+            return allowed
+        if allowed <= self.bought:
+            why = f"requests of tier '{tier}' may not overflow" if overflow else "the request says x-bestserve-overflow: never"
+            raise Forbidden(f"Model '{model}' is only answered by backends that are paid for, and {why}.", param="model")
+        return allowed - self.bought
 
     def decide(self, ask: Ask, view: FleetView) -> tuple[Decision, Observation]:
         """Choose a backend and a budget, or nobody. A policy that fails is replaced for this request, and counted."""
@@ -211,7 +232,7 @@ class Serving:
         if self.board is not None:
             self.board.write(self.row, self.fleet.names, self.fleet.books())
 
-    def upstream_of(self, decision: Decision) -> tuple[Upstream, str]:
+    def upstream_of(self, decision: Decision) -> tuple[Source, str]:
         """The connections to the chosen backend, and its name for its model."""
         name = str(decision.action.backend)
         return self.upstreams[name], self.fleet.backend(name).model
@@ -273,6 +294,9 @@ class Serving:
             self.metrics.gauge("bestserve_price", view.price[i], backend.name)
             self.metrics.gauge("bestserve_backend_up", float(self.fleet.is_up(backend.name, now)), backend.name)
             self.metrics.gauge("bestserve_backend_load_age_seconds", view.report_age_s[i], backend.name)
+        for name, window, spent, cap in self.gates.spent():
+            self.metrics.gauge("bestserve_spend_window_usd", spent, name, window)
+            self.metrics.gauge("bestserve_spend_cap_usd", cap, name, window)
         return self.metrics.exposition()
 
 
@@ -290,4 +314,6 @@ def _allowed(config: Config) -> dict[str, frozenset[str]]:
 
 
 def _moved(before: BackendConfig | None, now: BackendConfig) -> bool:
-    return before is None or (before.url, before.api_key, before.engine) != (now.url, now.api_key, now.engine)
+    if before is None or (before.url, before.api_key, before.engine) != (now.url, now.api_key, now.engine):
+        return True
+    return now.engine == "litellm" and (before.model, before.litellm) != (now.model, now.litellm)

@@ -7,13 +7,13 @@ became of each request, so that a test can ask whether the proxy hung up.
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import orjson
 import uvicorn
 
-from bestserve.proxy.app import build
+from bestserve.proxy.app import Proxy, build
 from bestserve.proxy.config import Config, parse
 from bestserve.proxy.serve import server_of
 from bestserve.proxy.serving import Serving
@@ -338,12 +338,21 @@ prefill_batch_tokens = 8192
 
 
 @contextlib.asynccontextmanager
-async def world(folder: object, *names: str, more: str = "", per_backend: str = "", policy: str = "static:a") -> AsyncIterator[World]:
-    """Backends with these names and a proxy before them. The policy sends everything to `a` while it can."""
+async def world(
+    folder: object,
+    *names: str,
+    more: str = "",
+    per_backend: str = "",
+    policy: str = "static:a",
+    rows: Mapping[str, Callable[[Backend], str]] = {},
+    build: Callable[[Config], Proxy] = build,
+) -> AsyncIterator[World]:
+    """Backends with these names and a proxy before them. The policy sends everything to `a` while it can. `rows` are other lines of the
+    config for some."""
     backends = {name: Backend(name) for name in names or ("a", "b")}
     for backend in backends.values():
         await backend.start()
-    config = config_of(folder, backends, more=more, per_backend=per_backend, policy=policy)
+    config = config_of(folder, backends, more=more, per_backend=per_backend, policy=policy, rows=rows)
     app = build(config)
     listening = socket.create_server(("127.0.0.1", 0))
     server = server_of(app, config)
@@ -365,18 +374,28 @@ async def world(folder: object, *names: str, more: str = "", per_backend: str = 
         listening.close()
 
 
-def config_of(folder: object, backends: dict[str, Backend], *, more: str = "", per_backend: str = "", policy: str = "static:a") -> Config:
+def config_of(
+    folder: object,
+    backends: dict[str, Backend],
+    *,
+    more: str = "",
+    per_backend: str = "",
+    policy: str = "static:a",
+    rows: Mapping[str, Callable[[Backend], str]] = {},
+) -> Config:
     """The config that the world would read from a file."""
     profile = f"{folder}/fast.toml"
     with open(profile, "w") as file:  # noqa: PTH123
         file.write(PROFILE)
-    rows = "\n".join(
-        f"  - {{name: {b.name}, url: 'http://127.0.0.1:{b.port}', model: m-{b.name}, profile: fast.toml{per_backend}}}"
+    lines = "\n".join(
+        f"  - {{name: {b.name}, {rows[b.name](b)}}}"
+        if b.name in rows
+        else f"  - {{name: {b.name}, url: 'http://127.0.0.1:{b.port}', model: m-{b.name}, profile: fast.toml{per_backend}}}"
         for b in backends.values()
     )
     text = f"""backends:
-{rows}
-policy: {{fallback: '{policy}'}}
+{lines}
+policy: {{fallback: {policy}}}
 probe: {{interval_ms: 20}}
 listen: {{drain_s: 1}}
 log: {{level: error}}

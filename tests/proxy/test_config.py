@@ -252,7 +252,7 @@ def test_a_mistake_is_named_by_file_line_and_key(folder, text, said):
         ("api_key", "a canary", "must be text without spaces"),
         ("url", "http://h/v1/", "must not end in /v1, which is added"),
         ("name", "a b", "must be 1 to 64 letters, digits, dots, dashes or underscores, is 'a b'"),
-        ("engine", "tgi", "must be 'sglang', 'vllm' or 'openai', is 'tgi'"),
+        ("engine", "tgi", "must be 'sglang', 'vllm', 'openai' or 'litellm', is 'tgi'"),
         ("url", "7", "must be a URL like http://10.0.0.1:30000"),
         ("profile", "[]", "must be text, is a list"),
         ("profile", "absent.toml", "absent.toml: [Errno 2]"),

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,21 @@ def test_serving_loads_nothing_heavy():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert said.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("engine", "loaded"), [("openai", []), ("litellm", ["litellm"])])
+def test_litellm_is_loaded_for_a_config_that_names_it_and_for_no_other(engine, loaded, tmp_path):
+    """Reading the config and building the proxy is all that happens before the first request."""
+    if loaded and find_spec("litellm") is None:
+        pytest.skip("needs `pip install 'bestserve[providers]'`")
+    where = "" if loaded else ", url: 'http://h', profile: smollm2-135m-cpu"
+    row = f"{{name: b, engine: {engine}, model: openai/gpt-4o{where}}}"
+    script = (
+        "import sys; from bestserve.proxy.app import build; from bestserve.proxy.config import parse;"
+        f'build(parse("""backends: [{row}]""", {{}}, source="x.yaml")); print([m for m in ("litellm",) if m in sys.modules])'
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert said.strip() == str(loaded)
 
 
 def test_the_serving_install_is_small():
