@@ -2,7 +2,8 @@
 
 A line carries the number of its schema. A change of the line's shape raises SCHEMA and adds one converter from the number before it to
 CONVERTERS; a converter that has been released is never edited (after mitmproxy's flow files). A line from a newer version is refused
-with a word to update. No line holds a prompt, an answer, a key or an address.
+with a word to update. No line holds a prompt, an answer, a key or an address; a
+signal, where the operator wants it, holds numbers of known words.
 """
 
 import math
@@ -15,7 +16,7 @@ import orjson
 from .encode import Caps, Seen, asked_of
 from .facts import SLO, Action, Ask, Budget, Columns, Constants, Decision, Ending, FleetView, Length, Outcome
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class BadRecord(ValueError):
@@ -34,6 +35,7 @@ class Record:
     view: FleetView
     decision: Decision
     outcome: Outcome
+    signal: Mapping[str, Any] | None = None  # see `signals`; None unless the operator wants it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Line:
     seen: Seen | None  # what was encoded; None in lines of schema 1, which did not hold all of it
     decision: Mapping[str, Any]
     outcome: Outcome
+    signal: Mapping[str, Any] | None = None
 
 
 def to_bytes(record: Record) -> bytes:
@@ -67,6 +70,7 @@ def to_bytes(record: Record) -> bytes:
         "seen": _seen(record.decision.observation.seen),
         "decision": _decision(record.decision),
         "outcome": _plain(record.outcome),
+        "signal": record.signal,
     }
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -86,6 +90,7 @@ def from_bytes(line: bytes) -> Line:
             seen=_read_seen(raw),
             decision=raw["decision"],
             outcome=Outcome(**{**raw["outcome"], "ending": Ending(raw["outcome"]["ending"])}),
+            signal=raw["signal"],
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadRecord(f"{type(error).__name__}: {error}") from error
@@ -96,7 +101,12 @@ def convert_1_2(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "seen": None}
 
 
-CONVERTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: convert_1_2}
+def convert_2_3(raw: dict[str, Any]) -> dict[str, Any]:
+    """Schema 3 may hold a signal. Nobody kept one before."""
+    return {**raw, "signal": None}
+
+
+CONVERTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: convert_1_2, 2: convert_2_3}
 """schema n -> the function that makes it n + 1."""
 
 

@@ -2,7 +2,7 @@
 
 import gzip
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ from rich.table import Table
 from bestserve.policy.classify import BadWeights, Classifier
 from bestserve.policy.facts import TASKS
 from bestserve.policy.features import Prompt
-from bestserve.policy.learn import measure, prompts, tasks
+from bestserve.policy.learn import measure, prompts, tasks, traffic
 from bestserve.policy.learn.linear import Args
 from bestserve.policy.learn.patterns import Grammar, parse
 from bestserve.policy.learn.prompts import BadRow, Row
 
-from . import weights
+from . import segments, weights
+from .entries import Problem
+from .signals import joined
 
 CHILDREN = {"en": 1000}
 """Prompts that the templates of a language make for each task."""
@@ -56,6 +58,8 @@ def train(
     *,
     own: Path,
     files: Sequence[Path],
+    logs: Sequence[Path],
+    path: Path | None,
     add: Sequence[str],
     merge: Sequence[str],
     out: Path,
@@ -70,6 +74,7 @@ def train(
         made_of, into = prompts.made_of(add, merge)
         rows = prompts.renamed(own_rows(own, seed), into)
         rows += prompts.renamed(_rows(files, (*TASKS, *made_of)), into)
+        rows += _heard(logs, path, made_of)
         with _progress("fitting") as step:
             came = tasks.trained(prompts.distinct(rows), made_of, _about(rows, seed), Args(size=size, seed=seed), step, folds)
     except ValueError as error:
@@ -118,6 +123,28 @@ def own_rows(folder: Path, seed: int) -> list[Row]:
     grammars = {path.stem: _grammar(path) for path in templates}
     many = {lang: CHILDREN.get(lang, OTHER_CHILDREN) for lang in grammars}
     return rows + prompts.multiplied(grammars, many, np.random.default_rng(seed))
+
+
+def _heard(logs: Sequence[Path], path: Path | None, made_of: Mapping[str, object]) -> list[Row]:
+    """Rows of the signals in replay logs. Raises ClickException where there are none, ValueError for what is no signal."""
+    if not logs:
+        return []
+    if tuple(made_of) != TASKS:
+        raise ValueError("--log: signals are of the built-in tasks, and cannot be learnt from beside --add or --merge")
+    found = [each.line.signal for each in joined(segments.files(logs), _passed_over)]
+    rows, left = traffic.rows_of([signal for signal in found if signal is not None], _classifier(path))
+    click.echo(f"{len(rows)} signals in {len(found)} records" + (f"; {left} of other weights left out" if left else ""), err=True)
+    if not rows:
+        raise click.ClickException(
+            "the log holds no signal of these weights; they are written with `classify: {learn: true}`"
+            + (", and --weights names the classifier that read the traffic" if left else "")
+        )
+    return rows
+
+
+def _passed_over(problem: Problem) -> None:
+    if not problem.torn:
+        click.echo(f"passed over: {problem}", err=True)
 
 
 def _grammar(path: Path) -> Grammar:

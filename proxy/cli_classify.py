@@ -41,6 +41,10 @@ def tell(text: str, **how: Any) -> None:
 @classify.command()
 @click.option("--own", type=FOLDER, default=Path("data"), show_default=True, help="The repository's data: seeds and templates.")
 @click.option("--data", "files", type=FILE, multiple=True, help="Labelled prompts, JSONL, maybe .gz; may be given again.")
+@click.option(
+    "--log", "logs", type=click.Path(exists=True, path_type=Path), multiple=True, help="A replay log with signals; may be given again."
+)
+@click.option("--weights", "path", type=FILE, help="The classifier that read the log's traffic, instead of the shipped one.")
 @click.option("--add", multiple=True, metavar="NAME=TASK:SHARE,…", help="A class of its own, and the tasks that it is made of.")
 @click.option("--merge", multiple=True, metavar="NAME=TASK,TASK", help="A class that takes the place of several.")
 @click.option("--out", type=FILE, required=True, help="The weights file to write.")

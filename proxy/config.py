@@ -291,7 +291,7 @@ class ClassifyConfig(Section):
     weights: Weights = Field(default=_SHIPPED, description="the classifier; a path starts at the config file")
     drift: bool = Field(default=True, description="whether expected lengths follow the answers that are seen, by backend and task")
     learn: bool = Field(
-        default=False, description="whether numbers of known words and weak labels are kept with each record; not written by this version"
+        default=False, description="whether numbers of known words and weak labels are kept with each record of the replay log"
     )
 
 

@@ -10,12 +10,13 @@ from typing import NamedTuple
 from bestserve.policy import drift, signals, task
 from bestserve.policy.classify import Classifier
 from bestserve.policy.drift import NONE, Drift
-from bestserve.policy.facts import TASKS, Length
+from bestserve.policy.facts import TASKS, Ask, Budget, Ending, Length, Outcome
 from bestserve.policy.record import Record
 
 from .config import ClassifyConfig
 from .dialects import openai
 from .dialects.prompt import prompt_of
+from .watch import Watch
 
 log = logging.getLogger("bestserve")
 
@@ -43,12 +44,14 @@ class Reading:
     def __init__(self) -> None:
         self.classifier: Classifier | None = None
         self._follows = True
+        self.learns = False  # signals are wanted
         self._drifts: dict[tuple[str, str], Drift] = {}
 
     def adopt(self, config: ClassifyConfig, backends: Iterable[str]) -> None:
         """Read by another config from now on, and forget the backends that are gone."""
         self.classifier = config.weights if config.enabled else None
         self._follows = config.drift
+        self.learns = config.learn and self.classifier is not None
         log.info("prompts are read by %s", {"compiled": "compiled code", "plain": "plain Python"}.get(self.by, self.by))
         names = set(backends)
         self._drifts = {key: value for key, value in self._drifts.items() if key[0] in names}
@@ -106,14 +109,22 @@ class Reading:
         name = task.name_of(tasks)
         return drift.joined([self._drifts.get((backend, name), NONE) for backend in allowed])
 
-    def signal(self, parsed: openai.Parsed, record: Record, *, fence: bool, json: bool) -> dict[str, object] | None:
-        """What may be kept of a prompt and its answer, where that is switched on. See `policy.signals`."""
-        prompt = prompt_of(parsed) if self.classifier is not None else None
-        if self.classifier is None or prompt is None:
+    def signal(self, parsed: openai.Parsed, ask: Ask, watch: Watch, outcome: Outcome, budget: Budget) -> dict[str, object] | None:
+        """What may be kept of a prompt and its answer, where that is switched on. None where there was no whole answer, and no prompt to
+        be read. The length of an answer that was cut, or asked to be short, is not told. See `policy.signals`."""
+        if self.classifier is None or watch.fence is None or outcome.ending is not Ending.DONE:
             return None
-        rows = self.classifier.rows(prompt, signals.MOST)
-        tokens = record.outcome.completion_tokens
-        return signals.signal(rows, record.ask.task, fence=fence, json=json, tokens=tokens, weights=self.classifier.id)
+        try:
+            prompt = prompt_of(parsed)
+            rows = () if prompt is None else self.classifier.rows(prompt, signals.MOST)
+        except Exception:
+            log.exception("no signal could be made of a prompt")
+            return None
+        free = outcome.finish_reason != "length" and not budget.instruction
+        tokens = max(outcome.completion_tokens // ask.n, 1) if outcome.completion_tokens and free else None
+        if not rows:
+            return None
+        return signals.signal(rows, ask.task, fence=watch.fence, json=bool(watch.json), tokens=tokens, weights=self.classifier.id)
 
 
 def _prior(hint: str | None, how: str) -> Belief:

@@ -100,7 +100,7 @@ class Relay:
     async def attempt(self, decision: Decision, view: FleetView, send: Send) -> bool:
         """One backend, one try. False when it said no, or failed, before the client had a byte."""
         here, begun = self.here, self.here.clock()
-        watch = Watch(begun, usage_asked=self.parsed.usage_asked)
+        watch = Watch(begun, usage_asked=self.parsed.usage_asked, looks=here.reading.learns and self.odds > 0)
         cap, ours = _cap(self.parsed.max_tokens, decision.action.budget)
         ticket, grant = here.begin(decision, begun), None
         try:
@@ -129,7 +129,8 @@ class Relay:
             if grant is not None:
                 outcome = replace(outcome, usd=here.gates.leave(grant, outcome, watch.tokens))
             here.end(ticket, outcome, now)
-            self._report(decision, view, outcome)
+            signal = here.reading.signal(self.parsed, self.ask, watch, outcome, decision.action.budget)
+            self._report(decision, view, outcome, signal)
             self.tried += 1
         return self.started or watch.ending not in (Ending.REFUSED, Ending.BROKE)
 
@@ -248,15 +249,15 @@ class Relay:
             return Shed("The fleet is overloaded; an answer would have been late. Please try again later.", retry_after_s=retry_s)
         return NobodyCan("No backend can take the request now. Please try again later.", retry_after_s=retry_s)
 
-    def _report(self, decision: Decision, view: FleetView, outcome: Outcome) -> None:
-        record = self._record(decision, view, outcome)
+    def _report(self, decision: Decision, view: FleetView, outcome: Outcome, signal: dict[str, object] | None = None) -> None:
+        record = self._record(decision, view, outcome, signal)
         self.here.report(record, self.arrived)
         prompt = self.parsed.fields.get(PROMPT[self.ask.endpoint]) if self.odds else None
         text = None if prompt is None else memoryview(prompt)
         self.here.memory.keep(record, self.odds, caller=self.caller, prompt=text, left=self.left)
 
-    def _record(self, decision: Decision, view: FleetView, outcome: Outcome) -> Record:
-        return Record(self.request_id, self.tried, self.here.wall(), "live", self.ask, view, decision, outcome)
+    def _record(self, decision: Decision, view: FleetView, outcome: Outcome, signal: dict[str, object] | None) -> Record:
+        return Record(self.request_id, self.tried, self.here.wall(), "live", self.ask, view, decision, outcome, signal)
 
 
 def _over(ask: Ask, longest: int) -> str:

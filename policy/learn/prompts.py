@@ -106,8 +106,11 @@ def rough(text: str, rng: np.random.Generator) -> str:
 
 
 def distinct(rows: Iterable[Row]) -> list[Row]:
-    """Each text once, the first of them."""
-    return list({(row.prompt.text, row.prompt.before): row for row in reversed(list(rows))}.values())[::-1]
+    """Each text once, the first of them; and all whose texts were not kept."""
+    first: dict[object, Row] = {}
+    for row in rows:
+        first.setdefault(len(first) if row.words else (row.prompt.text, row.prompt.before), row)
+    return list(first.values())
 
 
 def weights(rows: Sequence[Row]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -18,9 +18,12 @@ def rows_of(signals: Iterable[Mapping[str, Any]], classifier: Classifier) -> tup
         raise ValueError(f"signals are of the built-in tasks; this classifier has {', '.join(classifier.manifest.classes)}")
     rows, left = [], 0
     for signal in signals:
-        if signal["weights"] != classifier.id:
-            left += 1
-            continue
-        words, tokens = tuple(classifier.words(signal["rows"])), signal["tokens"]
-        rows.append(Row(Prompt.of(""), None, soft=target(signal), words=words, tokens=tokens or None, source="traffic"))
+        try:
+            if signal["weights"] != classifier.id:
+                left += 1
+                continue
+            words, tokens = tuple(classifier.words(signal["rows"])), signal["tokens"]
+            rows.append(Row(Prompt.of(""), None, soft=target(signal), words=words, tokens=tokens or None, source="traffic"))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"this is no signal: {error!r}") from error
     return rows, left

@@ -10,6 +10,7 @@ from bestserve.proxy.entries import Kept, Said
 from bestserve.proxy.log_verify import verify
 from bestserve.proxy.segments import files
 from bestserve.proxy.signals import joined
+from bestserve.proxy.weights import shipped
 from tests.proxy.log_by_hand import everything
 
 from .world import Client, World, chat, nothing, refuse, say, stream, world
@@ -179,3 +180,35 @@ async def test_another_directory_is_taken_up_by_a_reload(tmp_path):
 
     for name in ("replay", "other"):
         assert len(everything(tmp_path / name)[0]) == 1
+
+
+async def test_signals_are_kept_where_the_operator_wants_them(tmp_path):
+    """Known words by number, a fence, a length; streamed and at once; no text, and nothing of an attempt that failed."""
+    fence = "```python f() ```"
+    async with world(tmp_path, more=REPLAY + "classify: {learn: true}\n") as here:
+        here.backends["a"].script = refuse()
+        await answered(here, "translate my secret zyzzyva")
+        for backend in here.backends.values():
+            backend.script = say(fence)
+        await answered(here, "write a function")
+        client = await (await here.ask(chat("write a function", stream=True))).head()
+        await client.body()
+
+    lines = [e.line for e in read(tmp_path)]
+    assert [line.signal is None for line in lines] == [True, False, False, False]
+    assert [line.signal["fence"] for line in lines[1:]] == [False, True, True]
+    assert "translate" in shipped().words(lines[1].signal["rows"])
+    assert lines[2].signal["tokens"] == lines[2].outcome.completion_tokens
+    assert all(
+        b"zyzzyva" not in path.read_bytes() and b"secret" not in path.read_bytes()
+        for path in files([tmp_path / "replay"])
+        if path.suffix != ".gz"
+    )
+
+
+async def test_no_signal_is_kept_unasked(tmp_path):
+    """The default."""
+    async with world(tmp_path, more=REPLAY) as here:
+        await answered(here, "write a function")
+
+    assert [e.line.signal for e in read(tmp_path)] == [None]

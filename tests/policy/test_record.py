@@ -54,6 +54,15 @@ def test_what_was_paid_is_told_in_every_line_since_there_was_a_price():
     assert [from_bytes(line).outcome.usd for line in (GOLDEN / "schema-2.jsonl").read_bytes().splitlines()] == [0.0, 0.0015]
 
 
+def test_a_signal_is_told_in_every_line_since_there_were_some():
+    """Lines before schema 3 have none, and today's only where the operator wanted it."""
+    told = {n: [from_bytes(line).signal for line in (GOLDEN / f"schema-{n}.jsonl").read_bytes().splitlines()] for n in (1, 2, 3)}
+
+    assert told[1] == told[2] == [None, None]
+    assert told[3][0] is None
+    assert (told[3][1]["rows"], told[3][1]["fence"], told[3][1]["tokens"]) == ([3, 17, 2040], True, 40)
+
+
 def test_there_is_a_golden_file_for_todays_schema():
     """A new schema comes with its own."""
     assert (GOLDEN / f"schema-{SCHEMA}.jsonl").is_file()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ from click.testing import CliRunner
 from bestserve.policy.classify import Classifier
 from bestserve.policy.facts import TASKS
 from bestserve.policy.features import Prompt
+from bestserve.policy.signals import signal
 from bestserve.proxy.cli import main
+from bestserve.proxy.entries import record_line
+from bestserve.proxy.weights import shipped
+
+from .log_by_hand import AROUND, record
 
 
 def run(*words: str, code: int = 0) -> str:
@@ -76,6 +82,47 @@ def test_a_class_of_ones_own_is_trained(own, tmp_path):
     assert guess.name == "legal"
     assert guess.task[TASKS.index("qa")] > guess.task[TASKS.index("extract")] > 0.1
     assert json.loads(run("review the lease", "--weights", str(tmp_path / "w.bin"), "--json"))["task"] == "legal"
+
+
+def logged(folder: Path, *texts: str, weights: str = shipped().id) -> Path:
+    """A replay log: a record with a signal for each text, of answers that were code, and one without."""
+    signals_ = [
+        signal(shipped().rows(Prompt.of(text), 64), [0.1] * 10, fence=True, json=False, tokens=300, weights=weights) for text in texts
+    ]
+    lines = [record_line("w", i, replace(record(f"d{i}"), signal=said), AROUND) for i, said in enumerate([*signals_, None], 1)]
+    path = folder / "log.jsonl"
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def test_a_log_is_learnt_from(own, tmp_path):
+    """Words that were answered with code speak for code; no text is needed."""
+    said = ("train", "--own", str(own), "--size", "2000", "--json", "--out")
+    run(*said, str(tmp_path / "without.bin"))
+    told = run(*said, str(tmp_path / "with.bin"), "--log", str(logged(tmp_path, *["garden river music"] * 60)))
+
+    with_, without = (
+        Classifier.from_bytes((tmp_path / f"{name}.bin").read_bytes()).guess(Prompt.of("garden river music")).task[TASKS.index("code")]
+        for name in ("with", "without")
+    )
+    assert "60 signals in 61 records" in told
+    assert with_ > without + 0.3
+
+
+@pytest.mark.parametrize(
+    ("texts", "weights", "words", "says"),
+    [
+        ((), "", (), "learn: true"),
+        (("cake",), "0" * 16, (), "--weights names"),
+        (("cake",), shipped().id, ("--add", "legal=qa"), "--log"),
+    ],
+)
+def test_a_log_that_teaches_nothing_is_told(own, tmp_path, texts, weights, words, says):
+    """Without signals, with those of other weights, or beside classes that signals do not know."""
+    log = logged(tmp_path, *texts, weights=weights)
+
+    assert says in run("train", "--own", str(own), "--log", str(log), *words, "--out", str(tmp_path / "w.bin"), code=1)
+    assert not (tmp_path / "w.bin").exists()
 
 
 def test_labelled_prompts_are_reported(tmp_path):

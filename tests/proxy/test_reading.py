@@ -9,14 +9,18 @@ import pytest
 
 from bestserve.policy import task
 from bestserve.policy.classify import Classifier
-from bestserve.policy.facts import TASKS, Action, Budget
+from bestserve.policy.facts import TASKS, Action, Budget, Ending, Outcome
 from bestserve.proxy import weights
 from bestserve.proxy.config import ClassifyConfig
 from bestserve.proxy.dialects import openai
 from bestserve.proxy.reading import Reading
+from bestserve.proxy.watch import Watch
 from tests.policy.facts_by_hand import ask as ask_by_hand
+from tests.policy.facts_by_hand import outcome
 
 ALL = frozenset({"a", "b"})
+OUTCOME = outcome()
+BRIEF = Budget(128, instruction="Be brief.")
 
 
 def config(**said: object) -> ClassifyConfig:
@@ -143,16 +147,40 @@ def test_several_answers_share_their_tokens():
     assert abs(longer.log) < 0.01
 
 
+def signal(here: Reading, text: str, outcome: Outcome = OUTCOME, budget: Budget = Budget(), *, looks: bool = True) -> dict | None:  # noqa: B008
+    watch = Watch(0.0, usage_asked=True, looks=looks)
+    watch.whole(b'{"content": "{}"}')
+    return here.signal(chat(text), ask_by_hand(), watch, outcome, budget)
+
+
 def test_what_may_be_kept_is_no_text():
     """Numbers of known words, in rising order, and what the answer showed."""
-    record = SimpleNamespace(ask=SimpleNamespace(task=task.prior()), outcome=SimpleNamespace(completion_tokens=9))
-    kept = reading(learn=True).signal(chat("please translate my secret zyzzyva"), record, fence=False, json=True)
+    kept = signal(reading(learn=True), "please translate my secret zyzzyva")
 
     assert kept is not None
     assert kept["rows"] == sorted(kept["rows"])
     assert "zyzzyva" not in weights.shipped().words(kept["rows"])
     assert kept["weights"] == weights.shipped().id
-    assert reading(enabled=False).signal(chat("x"), record, fence=False, json=True) is None
+    assert (kept["fence"], kept["json"], kept["tokens"]) == (False, True, OUTCOME.completion_tokens)
+
+
+def test_where_nothing_can_be_learnt_nothing_is_kept():
+    """No text, no answer, nobody who looked; and no length where that was not the answer's own."""
+    here = reading(learn=True)
+
+    assert signal(here, "zyzzyva") is None
+    assert signal(here, "") is None
+    assert signal(here, "translate", replace(OUTCOME, ending=Ending.BROKE)) is None
+    assert signal(here, "translate", looks=False) is None
+    assert signal(reading(enabled=False, learn=True), "translate") is None
+    assert [signal(here, "translate", *how)["tokens"] for how in ((replace(OUTCOME, finish_reason="length"),), (OUTCOME, BRIEF))] == [
+        None
+    ] * 2
+
+
+def test_learning_is_switched_on_by_the_operator():
+    """And means nothing where nobody reads."""
+    assert [reading(**said).learns for said in ({}, {"learn": True}, {"learn": True, "enabled": False})] == [False, True, False]
 
 
 def test_names_are_what_a_hint_may_say():

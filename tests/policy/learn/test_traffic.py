@@ -34,6 +34,13 @@ def test_signals_of_other_weights_are_left_out():
     assert rows_of([kept("hello", weights="0" * 16)], SHIPPED) == ([], 1)
 
 
+@pytest.mark.parametrize("wrong", [{}, {"weights": SHIPPED.id}, {**kept("hello"), "rows": None}, {**kept("hello"), "task": None}])
+def test_what_is_no_signal_is_refused(wrong):
+    """With a ValueError."""
+    with pytest.raises(ValueError, match="no signal"):
+        rows_of([wrong], SHIPPED)
+
+
 def test_a_number_beyond_the_words_is_refused():
     """It cannot have been written by these weights."""
     with pytest.raises(ValueError, match="row is not in"):
