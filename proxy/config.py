@@ -490,8 +490,8 @@ def _refuse_litellm(file: File) -> None:
 # --- what one key says about another: of the words in the file, so that a mistake elsewhere hides nothing ------------------
 
 
-def relate(file: File) -> None:
-    """Note what does not fit together."""
+def relate(file: File, *, serves: bool = True) -> None:
+    """Note what does not fit together. A fleet that is only simulated is nowhere to be reached."""
     backends = file.texts("backends", int, "name")
     budgets = file.texts("budgets", int) | file.texts("budgets", int, "tokens") or {("budgets",): "none"}
     aliases = [str(loc[1]) for loc in file.places if loc[:1] == ("models",) and len(loc) == 2] or ["auto"]
@@ -500,7 +500,8 @@ def relate(file: File) -> None:
     for texts in (backends, budgets, *members, file.texts("keys", int, "name"), hashes):
         _unique(texts, file)
     for place in [loc for loc, p in file.places.items() if len(loc) == 2 and loc[0] == "backends" and isinstance(p.value, dict)]:
-        _needs(place, file)
+        if serves:
+            _needs(place, file)
         _priced(place, file)
     for loc, name in backends.items():
         if name in aliases:

@@ -77,7 +77,7 @@ def read(environ: Mapping[str, str], path: Path | str) -> Fleet:
         config = parse(text, environ, source=source)
         return Fleet(Places(config.facts(), config.budgets), config.slo_for("default"))
     written = validated(Written, tree, file)
-    relate(file)
+    relate(file, serves=False)
     if written is not None:
         _bounded(written, file)
     if written is None or file.problems:
