@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from .app import build
 from .board import Board
 from .config import BadConfig, Config
+from .front import Front
 from .serving import Serving
 
 log = logging.getLogger("bestserve")
@@ -52,7 +53,7 @@ def server_of(app: Starlette, config: Config) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=Front,
             ws="none",
             lifespan="on",
             access_log=False,
