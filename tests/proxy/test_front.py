@@ -621,13 +621,12 @@ async def test_a_head_that_drips_is_let_go(monkeypatch):
     monkeypatch.setattr(module, "HEAD_S", 0.2)
     async with place(echo) as here:
         client = await here.client(b"GET / HTTP/1.1\r\nx: ")
-        dripped = 0
-        with contextlib.suppress(ConnectionError):
-            while not client.reader.at_eof() and dripped < 400:
+        began = asyncio.get_running_loop().time()
+        with contextlib.suppress(ConnectionError, RuntimeError):  # whichever of them a loop has for a connection that is gone
+            while not client.reader.at_eof():
                 client.writer.write(b"x")
-                dripped += 1
                 await asyncio.sleep(0.01)
-        assert 5 < dripped < 200
+        assert 0.15 < asyncio.get_running_loop().time() - began < 10
 
 
 # --- the end ---
