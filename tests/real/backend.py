@@ -73,9 +73,10 @@ class Server:
             )
 
     def options(self) -> list[str]:
-        """Ours, but for those that the caller gives as well; metrics and an idle scheduler that sleeps are always on."""
+        """Ours, but for those that the caller gives as well; metrics and an idle scheduler that sleeps are always on, and steps do not
+        overlap: on a CPU to launch a step is to run it, so that overlapping wins nothing and tells every token one step late."""
         ours = [word for name, value in OPTIONS.items() if name not in self.extra_args for word in (name, value)]
-        return [*ours, "--enable-metrics", "--sleep-on-idle", *self.extra_args]
+        return [*ours, "--enable-metrics", "--sleep-on-idle", "--disable-overlap-schedule", *self.extra_args]
 
     def wait_until_ready(self, within_s: float = READY_WITHIN_S) -> None:
         end = time.monotonic() + within_s
