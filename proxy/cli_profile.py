@@ -28,7 +28,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--kv-tokens", type=click.IntRange(1), help="Instead of what the backend says.")
 @click.option("--context", type=click.IntRange(1), help="Instead of what the backend says.")
 @click.option("--prefill-batch-tokens", type=click.IntRange(1), help="Instead of what the backend says.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of prompts and of their order.")
+@click.option("--seed", type=int, help="Of prompts and of their order; without it, others each time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def profile(key_env: str | None, **said: Any) -> None:
     """Measure a backend that nobody else uses, and write its profile."""

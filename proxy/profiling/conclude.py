@@ -79,6 +79,13 @@ def _longest_context(points: Points) -> float:
     return max(p.context / p.n for p in points.steps)
 
 
+def _plays(runs: Sequence[Run]) -> str:
+    """How often the mixes were played."""
+    played = Counter(run.key for run in runs if run.kind == "mix" and run.failed is None and not run.foreign).values()
+    often = f"{min(played)} to {max(played)}" if len(set(played)) > 1 else str(max(played))
+    return f"{often} play" + "s" * (max(played) > 1)
+
+
 def _comment(header: Header, runs: Sequence[Run], judged: Judged, warnings: Sequence[str], command: str, today: str) -> str:
     kinds = Counter(run.kind for run in runs if run.failed is None)
     told = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
@@ -89,7 +96,7 @@ def _comment(header: Header, runs: Sequence[Run], judged: Judged, warnings: Sequ
         *(f"Note: {warning}." for warning in warnings),
     ]
     if summary := judged.summary():
-        lines.append("Predicted against measured on mixes that were not fitted, relative error:")
+        lines.append(f"Predicted against measured on mixes that were not fitted, means of {_plays(runs)}, relative error:")
         for name, mix in summary.items():
             lines.append(f"    {name:<10} median {mix.median:6.1%}   p90 {mix.p90:6.1%}   bias {mix.bias:+6.1%}   ({mix.n} compared)")
     lines.append("`error` is one sigma, relative: of noise, and of which sizes were measured; docs/profiling.md says how.")

@@ -1,8 +1,9 @@
 """Predicted against measured on runs that were not fitted. Pure."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from statistics import median, quantiles
+from dataclasses import dataclass, fields, replace
+from statistics import fmean, median, quantiles
 
 from bestserve.profiles.schema import Engine
 
@@ -52,24 +53,32 @@ class Judged:
 
 
 def judge(runs: Sequence[Run], constants: Engine) -> Judged:
-    """Replay every mix that went well, and compare.
+    """Replay every mix that went well, and compare; means are, of a mix that was played more than once.
 
     Answer by answer, the replay sends when the calls were sent: what came before is given, as it is to a proxy that predicts. For the
     throughput it plays the whole mix by itself, each client going on when its answer should have come.
     """
-    ttft, tpot, throughput = list[Pair](), list[Pair](), list[Pair]()
+    played = defaultdict[tuple[object, ...], list[Run]](list)
     for run in runs:
-        if run.kind != "mix" or run.failed is not None or run.foreign:
-            continue
-        for expected, stream in zip(replay(_as_sent(run), constants), run.streams, strict=True):
-            ttft.append(Pair(run.key, expected.first - expected.sent, stream.first - stream.sent))
-            if stream.tokens > 1:
-                gaps = stream.tokens - 1
-                tpot.append(Pair(run.key, (expected.last - expected.first) / gaps, (stream.last - stream.first) / gaps))
-        said = sum(stream.tokens for stream in run.streams)
-        end = max(times.last for times in replay(run.calls, constants))
-        throughput.append(Pair(run.key, said / end, said / max(s.last for s in run.streams)))
-    return Judged(tuple(ttft), tuple(tpot), tuple(throughput))
+        if run.kind == "mix" and run.failed is None and not run.foreign:
+            played[(run.key, *(replace(call, seed=0) for call in run.calls))].append(run)
+    judged = [_judge(same, constants) for same in played.values()]
+    return Judged(*(tuple(pair for one in judged for pair in getattr(one, f.name)) for f in fields(Judged)))
+
+
+def _judge(runs: Sequence[Run], constants: Engine) -> Judged:
+    """One mix, however often it was played."""
+    key, calls = runs[0].key, runs[0].calls
+    expected, seen = [replay(_as_sent(run), constants) for run in runs], [run.streams for run in runs]
+    ttft, tpot = list[Pair](), list[Pair]()
+    for i in range(len(calls)):
+        times, streams = [one[i] for one in expected], [one[i] for one in seen]
+        ttft.append(Pair(key, fmean(t.first - t.sent for t in times), fmean(s.first - s.sent for s in streams)))
+        if (gaps := streams[0].tokens - 1) > 0:
+            tpot.append(Pair(key, fmean(t.last - t.first for t in times) / gaps, fmean(s.last - s.first for s in streams) / gaps))
+    said = sum(stream.tokens for stream in seen[0])
+    end = max(times.last for times in replay(calls, constants))
+    return Judged(tuple(ttft), tuple(tpot), (Pair(key, said / end, said / fmean(max(s.last for s in one) for one in seen)),))
 
 
 def _as_sent(run: Run) -> list[Call]:

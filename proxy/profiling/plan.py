@@ -2,8 +2,9 @@
 
 A round asks every script of the grid once, in an order drawn anew; rounds are repeated until the constants are known well enough or the
 time is over. So whenever a profile is interrupted or the time runs out, every size has been asked about as often as every other. What
-would take too large a part of the time is left out, by a prediction that grows better as more is measured. The last quarter of the time
-belongs to mixes.
+would take too large a part of the time is left out, by a prediction that grows better as more is measured. A third of the time belongs
+to mixes; each is played PLAYS times, between the rounds and after the last, lest a machine that was slow for a minute is held against
+constants of another minute.
 """
 
 import random
@@ -16,13 +17,16 @@ from . import script
 from .replay import replay
 from .script import Script
 
-__all__ = ["MIXES_SHARE", "Plan", "cost_s"]
+__all__ = ["MIXES_SHARE", "PLAYS", "Plan", "cost_s"]
 
-MIXES_SHARE = 0.25
+MIXES_SHARE = 1 / 3
 """Of the time, for what is not fitted."""
 
+PLAYS = 3
+"""Times that a mix is played, each time with other prompts of the same lengths."""
+
 ANSWER = 34  # tokens of a decode script: one of prefill, four blocks of eight, and a last one that is not looked at
-LONE_SHARE, DECODE_SHARE = 1 / 80, 1 / 16  # of the time for fitting, that one script may take
+LONE_SHARE, DECODE_SHARE = 1 / 100, 1 / 16  # of the time for fitting, that one script may take
 HELD_SHARE = 0.6  # of the backend's memory, that one script may hold
 FIRST_LONG = 8192  # tokens: the longest prompt that is tried, unless told
 MIXES = (  # name, share of what the clients would take, clients; without a share, the clients take turns
@@ -89,7 +93,7 @@ class Plan:
         wanted, chosen = [mix for mix in MIXES if mix[0] not in there], list[Script]()
         for i, mix in enumerate(wanted):
             one = self._sized(mix, seed + i, left_s / (len(wanted) - i))
-            if (cost := cost_s(one, self.engine)) <= left_s or not chosen:
+            if (cost := cost_s(one, self.engine)) <= left_s or not (chosen or there):
                 chosen.append(one)
                 left_s -= cost
         return chosen
@@ -97,7 +101,7 @@ class Plan:
     def _sized(self, mix: tuple[str, float | None, int], seed: int, within_s: float) -> Script:
         """As many calls as take about so long; at least six."""
         best = self._mix(*mix, 6, seed)
-        for n in (12, 24, 48, 96, 192):
+        for n in (9, 12, 18, 24, 36, 48, 96, 192):
             bigger = self._mix(*mix, n, seed)
             if cost_s(bigger, self.engine) > within_s:
                 break

@@ -13,9 +13,9 @@ Six kinds of script, each for what it shows of an engine:
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["BEGIN", "END", "KINDS", "Call", "Script", "closed", "decode", "mixed", "opened", "prefill", "remember", "stall", "warm"]
+__all__ = ["BEGIN", "END", "KINDS", "Call", "Script", "anew", "closed", "decode", "mixed", "opened", "prefill", "remember", "stall", "warm"]
 
 KINDS = ("warm", "prefill", "stall", "decode", "remember", "mix")
 
@@ -95,6 +95,11 @@ def closed(name: str, lengths: Sequence[tuple[int, int]], clients: int, apart_s:
     begun = [Call(prompt, answer, seed + i, delay_s=i * apart_s) for i, (prompt, answer) in enumerate(lengths[:clients])]
     later = [Call(prompt, answer, seed + i, after=i - clients) for i, (prompt, answer) in enumerate(lengths[clients:], clients)]
     return Script("mix", name, (*begun, *later))
+
+
+def anew(one: Script, seed: int) -> Script:
+    """The same with prompts of which none begins as another: a backend that remembers has to read them all."""
+    return replace(one, calls=tuple(replace(call, seed=seed + i) for i, call in enumerate(one.calls)))
 
 
 def mixed(n: int, prompts: tuple[int, int], answers: tuple[int, int], seed: int) -> list[tuple[int, int]]:

@@ -1,10 +1,11 @@
-"""Measures one backend: warm up, rounds of the plan until it is known well enough or the time is over, then the mixes.
+"""Measures one backend: warm up, rounds of the plan until it is known well enough or the time is over, mixes between them and at the end.
 
 Every run is written down as it ends, so what an interruption loses is the run under way. What is there already counts: towards the
-time, towards the rounds, and a mix that was played is not played again.
+time, towards the rounds, and towards the plays of each mix.
 """
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from bestserve.profiles.schema import Engine
 from bestserve.proxy.dialects.sglang import Limits
 
 from . import fit, limits, script
-from .plan import MIXES_SHARE, Plan, cost_s
+from .plan import MIXES_SHARE, PLAYS, Plan, cost_s
 from .points import gather
 from .refuse import CannotMeasure, foreign, refuse_failures, refuse_too_few, refuse_unmoved
 from .runs import Run
@@ -56,13 +57,14 @@ class Session:
         self.before_s, self.began = sum(run.took_s for run in runs), clock()
         self.plan = Plan(limits.engine_of(self._limits()), budget_s, longest, most=256 if said.max_running else 32)
         self.dice = random.Random(seed)  # noqa: S311
+        self.mixes = list[Script]()  # once they are drawn
 
     async def measure(self) -> None:
         """All of it. Raises CannotMeasure."""
         for n, prompt, answer in _WARM:
             await self._play(script.warm(n, prompt, answer, self.dice.randrange(1 << 40)))
         await self._rounds()
-        await self._mixes()
+        await self._mixes(PLAYS)
 
     async def _rounds(self) -> None:
         kinds: tuple[str, ...] = tuple(_SHOWN_BY)
@@ -74,16 +76,35 @@ class Session:
             kinds = self._unknown() if number >= LEAST_ROUNDS else kinds
             if not kinds:
                 break
+            if number >= LEAST_ROUNDS:
+                await self._mixes(int(PLAYS * (self._spent_s() - self._took_s("mix")) / self.plan.fit_s))
+
+    async def _mixes(self, plays: int) -> None:
+        """Play the mixes until each was played so often, or the time is over; but one of them once."""
+        if not plays:
+            return
         points = gather(self.runs)
         refuse_too_few(points)
         self.plan = replace(self.plan, engine=self._engine())
         refuse_unmoved(points, fit.constants(points, self.plan.engine.prefill_batch_tokens))
+        wanted = self._wanted()
+        for play in range(plays):
+            for mix in wanted:
+                played = self._played()
+                ends_s = self._spent_s() + cost_s(mix, self.plan.engine)
+                if played[mix.key] <= play and (ends_s <= self.plan.budget_s or not played):
+                    await self._play(script.anew(mix, self.dice.randrange(1 << 40)), "held against")
 
-    async def _mixes(self) -> None:
-        there = {run.key for run in self.runs if run.kind == "mix" and run.failed is None and not run.foreign}
-        left_s = min(self.plan.budget_s - self._spent_s(), self.plan.budget_s * MIXES_SHARE)
-        for mix in self.plan.mixes(self.dice.randrange(1 << 40), left_s, there):
-            await self._play(mix, "held against")
+    def _wanted(self) -> list[Script]:
+        """The mixes: those that were played before, and what else there is time for."""
+        there = {run.key: Script(run.kind, run.key, run.calls) for run in self.runs if _is_mix(run)}
+        left_s = self.plan.budget_s * MIXES_SHARE / PLAYS - sum(cost_s(mix, self.plan.engine) for mix in there.values())
+        if not self.mixes:
+            self.mixes = [*there.values(), *self.plan.mixes(self.dice.randrange(1 << 40), left_s, there)]
+        return self.mixes
+
+    def _played(self) -> Counter[str]:
+        return Counter(run.key for run in self.runs if _is_mix(run))
 
     async def _afford(self, one: Script, what: str) -> bool:
         """Play a script if there is time for it."""
@@ -130,6 +151,10 @@ class Session:
 
     def _shown(self, estimates: Mapping[str, fit.Estimate]) -> list[tuple[str, tuple[str, ...]]]:
         return [(kind, names) for kind, names in _SHOWN_BY.items() if any(name in estimates for name in names)]
+
+
+def _is_mix(run: Run) -> bool:
+    return run.kind == "mix" and run.failed is None and not run.foreign
 
 
 def _error(name: str, estimate: fit.Estimate) -> float:

@@ -1,6 +1,7 @@
 """`bestserve profile`: measures, concludes, writes. What is decided here is only what goes where."""
 
 import asyncio
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ class Wanted:
     longest: int | None = None
     gpu: str | None = None
     params_b: float | None = None
-    seed: int = 0
+    seed: int | None = None  # None: another each time, lest a backend remembers what the last profile asked
     told: dict[str, int] = field(default_factory=dict)  # limits by name
 
 
@@ -119,7 +120,8 @@ async def _measure(wanted: Wanted, raw: Raw, header: Header | None, runs: list[R
             raw.begin(header)
         else:
             raw.mend()
-        said, budget_s, seed = Limits(**header.told), wanted.minutes * 60, wanted.seed + len(runs)
+        said, budget_s = Limits(**header.told), wanted.minutes * 60
+        seed = secrets.randbits(30) if wanted.seed is None else wanted.seed + len(runs)
         lookout = Lookout(target)
         warnings = await _quiet(lookout)
         play = partial(drive, target=target, lookout=lookout)

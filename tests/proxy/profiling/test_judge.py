@@ -20,6 +20,17 @@ def test_the_right_constants_predict_a_quiet_backend_exactly() -> None:
     assert all(mix.p90 < 1e-3 for mix in summary.values())
 
 
+def test_of_a_mix_that_was_played_twice_means_are_compared() -> None:
+    """A call a pair, of the mean of both times: what one was held up is halved. Another mix of that name is another mix."""
+    other = script.closed("mix of four", mixed(30, (16, 1500), (8, 60), 2), 4, 0.05, 2)
+
+    judged = judge([play(MIX), play(MIX, lag=lambda _: 0.5), play(other)], KNOWN)
+
+    assert {name: mix.n for name, mix in judged.summary().items()} == {"ttft": 60, "tpot": 60, "throughput": 2}
+    assert judged.ttft[0].measured - judged.ttft[0].predicted == pytest.approx(0.25)
+    assert judged.ttft[30].measured == pytest.approx(judged.ttft[30].predicted)
+
+
 def test_wrong_constants_show_with_their_sign() -> None:
     """Steps believed half as long: answers are predicted too fast, throughput too high."""
     summary = judge([play(MIX)], with_constants(step_fixed_s=0.004, step_per_seq_s=0.0005)).summary()

@@ -23,7 +23,7 @@ GPU = with_constants(
 def test_lengths_double_up_to_what_is_worth_the_time() -> None:
     """A fast backend is asked for 8192 tokens, a slow one for fewer, and never for more than half a context; a word of ours wins."""
     assert Plan(GPU, 600.0).lengths() == [2**k for k in range(4, 14)]
-    assert Plan(with_constants(prefill_tokens_per_s=100, context=40_960), 600.0).lengths()[-1] == 512
+    assert Plan(with_constants(prefill_tokens_per_s=100, context=40_960), 600.0).lengths()[-1] == 256
     assert Plan(with_constants(context=1_000), 600.0).lengths()[-1] == 256
     assert Plan(with_constants(prefill_tokens_per_s=100), 600.0, longest=1024).lengths()[-1] == 1024
 
