@@ -74,7 +74,7 @@ def gather(runs: Sequence[Run]) -> Points:
     return Points(
         lone=tuple(point for i, run in [*of["prefill"], *of["remember"]] for point in _lone(i, run)),
         stalls=tuple(point for i, run in of["stall"] for point in _stalls(i, run)),
-        steps=tuple(point for i, run in of["decode"] for point in _steps(i, run)),
+        steps=tuple(point for i, run in of["decode"] for point in _without_bursts([*_steps(i, run)])),
         remembered=tuple(point for i, run in of["remember"] for point in _remembered(i, run)),
     )
 
@@ -107,7 +107,8 @@ def _stalls(i: int, run: Run) -> Iterator[Stall]:
         if step_s is None or begin < 0 or end >= len(decoder.times) - 1 or decoder.times[end] > before_next:
             continue
         seconds, steps = decoder.times[end] - decoder.times[begin], decoder.counts[end] - decoder.counts[begin]
-        yield Stall(i, f"stall {run.calls[k + 1].prompt}", seconds, probe.prompt_tokens, steps, step_s)
+        if seconds > steps * step_s / 3:  # else a burst
+            yield Stall(i, f"stall {run.calls[k + 1].prompt}", seconds, probe.prompt_tokens, steps, step_s)
 
 
 def _undisturbed_s(decoder: Stream, stretches: Sequence[tuple[int, int]]) -> float | None:
@@ -131,6 +132,12 @@ def _steps(i: int, run: Run) -> Iterator[Steps]:
         middle = (witness.times[one] + witness.times[other]) / 2
         context = sum(s.prompt_tokens + s.counts[min(bisect_left(s.times, middle), len(s.times) - 1)] for s in streams)
         yield Steps(i, run.key, (witness.times[other] - witness.times[one]) / steps, len(streams), context)
+
+
+def _without_bursts(points: Sequence[Steps]) -> list[Steps]:
+    """Less those whose tokens came late and then in one piece, which on a busy machine look like steps of no time."""
+    usual = median(point.seconds for point in points) if points else 0.0
+    return [point for point in points if point.seconds > usual / 3]
 
 
 def _blocks(at: Iterable[int], witness: Stream) -> Iterator[tuple[int, int]]:

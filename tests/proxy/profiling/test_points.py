@@ -46,6 +46,17 @@ def test_steps_are_of_all_sequences_together(n: int, prompt: int) -> None:
         assert point.seconds == pytest.approx(KNOWN.step_s(n, point.context), rel=2e-3)
 
 
+def test_tokens_that_came_late_and_in_one_piece_are_no_steps() -> None:
+    """Our own process was held up: a block of no time is left out, the others stay."""
+    run = play(script.decode(4, 32, 34))
+    held = [replace(s, times=tuple(s.times[20] if 8 <= k <= 20 else t for k, t in enumerate(s.times))) for s in run.streams]
+
+    steps = gather([replace(run, streams=tuple(held))]).steps
+
+    assert len(steps) == len(gather([run]).steps) - 1
+    assert min(point.seconds for point in steps) > 0.3 * KNOWN.step_s(4, 132)
+
+
 def test_what_is_remembered_counts_apart() -> None:
     """Three repetitions of 1024 tokens with 16 new ones, which cost 16 and a quarter of 1024."""
     points = gather([play(script.remember(1024, 16, 1))])
