@@ -60,7 +60,8 @@ class Wire(asyncio.Protocol):
         """Begin an exchange."""
         self._reset()
         self.headers, self.status, self._pieces, self._held = [], 0, [], 0
-        self._parser = httptools.HttpResponseParser(self)
+        if self._parser is None:  # behind a clean end, and only there is a wire used again, a parser stands where it began
+            self._parser = httptools.HttpResponseParser(self)
         now = self._loop.time()
         self.last = now + timeouts.total_s
         self.deadline = now + timeouts.first_byte_s if stream else self.last
