@@ -55,6 +55,21 @@ def check(path: Path, as_json: bool) -> None:
     sys.exit(run(_configured(partial(_read, path)), as_json=as_json))
 
 
+@main.command("import")
+@click.argument("path", type=CONFIG)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def import_(path: Path, as_json: bool) -> None:
+    """Turn a LiteLLM proxy's config into one of ours, on standard output; what has no counterpart is said on standard error."""
+    from .config import BadConfig
+    from .import_verb import run
+
+    try:
+        run(str(path), as_json=as_json)
+    except BadConfig as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
 @main.command()
 @click.option("--profile", "name", required=True, help="A shipped profile's name, or a path to a .toml file.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")

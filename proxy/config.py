@@ -483,7 +483,7 @@ def parse(text: str, environ: Mapping[str, str], *, source: str) -> Config:
 def _refuse_litellm(file: File) -> None:
     """Before every one of its keys is called unknown."""
     if ("model_list",) in file.places:
-        message = "this is a LiteLLM config: `bestserve import` is not in this version"
+        message = "this is a LiteLLM config: `bestserve import FILE` prints it as one of ours"
         raise BadConfig([Problem(file.places["model_list",].line, "model_list", message)], source=file.source)
 
 

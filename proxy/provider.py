@@ -47,7 +47,7 @@ class Provider:
         self._open += 1
         try:
             async with asyncio.timeout(self.timeouts.first_byte_s if stream else self.timeouts.total_s):
-                answer = await ask(**self._fixed, **asked)
+                answer = await ask(**{**self._fixed, **asked})  # a request's own word holds over what the config says for all
         except asyncio.CancelledError:
             self._open -= 1
             raise

@@ -353,6 +353,13 @@ async def world(
     for backend in backends.values():
         await backend.start()
     config = config_of(folder, backends, more=more, per_backend=per_backend, policy=policy, rows=rows)
+    async with running(config, backends, build) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config, backends: dict[str, Backend], build: Callable[[Config], Proxy] = build) -> AsyncIterator[World]:
+    """A proxy by this config; the backends, which have been started, are stopped with it."""
     app = build(config)
     listening = socket.create_server(("127.0.0.1", 0))
     server = server_of(app, config)

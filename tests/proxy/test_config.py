@@ -224,7 +224,7 @@ def test_a_tier_is_worth_what_is_written_or_its_usual(folder):
         ("keys: [{name: k, sha256: abc}]", "c.yaml:3: keys[0].sha256: must be the 64 hex digits of the key's SHA-256"),
         ("log: {}\nlog: {}", "c.yaml:4: log: written twice; first on line 3"),
         ("log: {level: info, level: info}", "c.yaml:3: log.level: written twice; first on line 3"),
-        ("model_list: []", "c.yaml:3: model_list: this is a LiteLLM config: `bestserve import` is not in this version"),
+        ("model_list: []", "c.yaml:3: model_list: this is a LiteLLM config: `bestserve import FILE` prints it as one of ours"),
         ("? [a]\n: 1", "c.yaml:3: a key must be a single word, is a list"),
     ],
 )
