@@ -7,14 +7,17 @@ a request is drawn as well, so that what it says is right as often as it claims 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.random import Generator
 
+from .confusion import Confusion
 from .encode import limits
 from .facts import SLO, TASKS, Floats, Ints, Mask
 from .simulate import Trace
 
+Teller = Literal["modelled", "true", "classified", "hard", "none"]
 EVEN = (1.0 / len(TASKS),) * len(TASKS)
 
 
@@ -30,6 +33,8 @@ class Demand:
     answer_sigma: float = 0.93
     foresight: float = 0.35  # R^2 of the predicted log length within a task
     insight: float = 4.0  # of the classifier, see `opinions`
+    teller: Teller = "modelled"  # who says what a request's task is, see `told_by`
+    confusion: Confusion | None = None  # of the classifier, where that is the teller
     misjudged: float = 1.0  # lengths are predicted so many times too long
     slos: tuple[tuple[float, SLO], ...] = ((1.0, SLO()),)  # (share, SLO)
     weights: tuple[tuple[float, float], ...] = ((1.0, 1.0),)  # (share, weight) of service tiers
@@ -131,7 +136,7 @@ def trace_of(dice: Generator, at: Floats, prompt: Floats, tokens: Floats, task: 
     n = len(at)
     prompt = np.clip(prompt, 1.0, demand.longest)
     tokens = np.clip(tokens, 1.0, demand.longest)
-    told = opinions(dice, task, np.array(demand.mix), demand.insight)
+    told = told_by(dice, task, demand)
     mu, sigma = foreseen(dice, np.log(tokens), np.log(np.array(demand.answer_median))[task], demand)
     ttft, tpot, e2e, hard = _deadlines(dice, n, demand)
     session, shared, prompt = _conversations(dice, prompt, tokens, demand)
@@ -152,6 +157,26 @@ def trace_of(dice: Generator, at: Floats, prompt: Floats, tokens: Floats, task: 
         session=session,
         shared=shared,
     )
+
+
+def told_by(dice: Generator, task: Ints, demand: Demand) -> Floats:
+    """What is said of requests of these tasks, (N, T). Whoever tells, as much is drawn: all else of a trace is the same.
+
+    `modelled` is `opinions`; `true` knows; `none` knows the mix and nothing of the request; `classified` is what the classifier did say of
+    another prompt of that task, which it had not seen; `hard` is the likeliest task of that, taken for certain. Raises ValueError for a
+    task of which the classifier's confusion says nothing.
+    """
+    mix = np.array(demand.mix)
+    modelled = opinions(dice, task, mix, demand.insight)
+    if demand.teller == "modelled":
+        return modelled
+    if demand.teller in ("true", "none"):
+        return np.ascontiguousarray(np.eye(len(mix))[task] if demand.teller == "true" else np.tile(mix / mix.sum(), (len(task), 1)))
+    if demand.confusion is None:
+        raise ValueError(f"a teller of {demand.teller!r} needs a classifier's confusion")
+    row = demand.confusion.draw(task, dice.spawn(1)[0].random(len(task)))
+    said = demand.confusion.said[row].astype(np.float64)
+    return np.ascontiguousarray(said if demand.teller == "classified" else np.eye(len(mix))[said.argmax(axis=1)])
 
 
 def opinions(dice: Generator, task: Ints, mix: Floats, insight: float) -> Floats:

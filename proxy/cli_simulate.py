@@ -33,6 +33,15 @@ def course(command: Any) -> Any:
                 help="Seconds of arrivals. Default: 600, or the whole trace.",
             ),
             click.option("--task-mix", metavar="MIX", help="E.g. code=0.3,qa=0.7; code=1:chat=1 drifts from one to the other."),
+            click.option(
+                "--tasks-told",
+                "teller",
+                type=click.Choice(["modelled", "true", "classified", "hard", "none"]),
+                default="modelled",
+                show_default=True,
+                help="Who says what a request's task is: a model of a classifier, somebody who knows, the shipped classifier with its"
+                " probabilities or with its likeliest task alone, or nobody.",
+            ),
             click.option("--skip-bad-rows", "skip_bad", is_flag=True, help="Leave out rows of a trace that cannot be read, and say so."),
             click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
         )

@@ -13,12 +13,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bestserve.policy.workload import Demand, Teller
+
 from .config import environment
 from .contest import Match, Played, contest, together
 from .entrants import BadPolicy, Tuned, entrant, static_all
 from .fleet_file import BadConfig, Fleet, read
 from .simulating import bar, demand_of, needs_train, told_of_skipped
-from .workloads import BadWorkload, Course, drawn, with_mix, workload_of
+from .workloads import BadWorkload, Course, drawn, workload_of
 
 WIDTH = 160
 FIRST_SEED = 1000
@@ -54,6 +56,7 @@ def evaluated(
     workloads: Sequence[str],
     policies: Sequence[str],
     task_mix: str | None,
+    teller: Teller,
     seeds: int,
     first_seed: int,
     jobs: int | None,
@@ -70,18 +73,17 @@ def evaluated(
     for name in names:
         entrant(name, fleet.places, found)
     runs = tuple(range(first_seed, first_seed + seeds))
-    courses = courses_of(fleet, workloads, task_mix, course)
-    demand = with_mix(demand_of(fleet), task_mix)
+    demand = demand_of(fleet, task_mix, teller)
+    courses = courses_of(demand, workloads, course)
     matches = [
         Match(fleet, demand, each, seed, name, found.get(name or "")) for each in courses for seed in runs for name in (None, *names)
     ]
     return played_under_bar(matches, jobs)
 
 
-def courses_of(fleet: Fleet, workloads: Sequence[str], task_mix: str | None, course: dict[str, Any]) -> list[Course]:
+def courses_of(demand: Demand, workloads: Sequence[str], course: dict[str, Any]) -> list[Course]:
     """Each workload, tried before anything is played. Raises BadWorkload."""
     courses = [Course(name, **course) for name in dict.fromkeys(workloads)]
-    demand = with_mix(demand_of(fleet), task_mix)
     for each in courses:
         workload = workload_of(each)
         told_of_skipped(workload.recorded.skipped if workload.recorded else [])

@@ -13,20 +13,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from bestserve.policy.summary import Summary, summary
-from bestserve.policy.workload import Demand
+from bestserve.policy.workload import Demand, Teller
 
 from .config import environment
 from .entrants import BadPolicy, entrant
 from .fleet_file import BadConfig, Fleet, read
+from .weights import confusion
 from .workloads import BadWorkload, Course, drawn, with_mix, workload_of
 
 LONGEST = Demand().longest
 
 
-def run(*, path: Path, workload: str, policy: str, task_mix: str | None, seed: int, as_json: bool, **course: Any) -> int:
+def run(*, path: Path, workload: str, policy: str, task_mix: str | None, teller: Teller, seed: int, as_json: bool, **course: Any) -> int:
     """Simulate, and print what came of it. Returns the exit code."""
     try:
-        said = simulated(path, Course(workload, **course), policy, task_mix, seed)
+        said = simulated(path, Course(workload, **course), policy, seed, task_mix=task_mix, teller=teller)
     except (BadConfig, BadWorkload, BadPolicy) as error:
         click.echo(str(error), err=True)
         return 1
@@ -37,13 +38,15 @@ def run(*, path: Path, workload: str, policy: str, task_mix: str | None, seed: i
     return 0
 
 
-def simulated(path: Path, course: Course, policy: str, task_mix: str | None, seed: int) -> dict[str, Any]:
+def simulated(
+    path: Path, course: Course, policy: str, seed: int, *, task_mix: str | None = None, teller: Teller = "modelled"
+) -> dict[str, Any]:
     """What is printed. Raises BadConfig, BadWorkload, BadPolicy."""
     needs_train("simulating")
     from bestserve.policy.learn.run import run as play
 
     fleet = read(environment(), path)
-    who, demand = entrant(policy, fleet.places), with_mix(demand_of(fleet), task_mix)
+    who, demand = entrant(policy, fleet.places), demand_of(fleet, task_mix, teller)
     workload = workload_of(course)
     skipped = told_of_skipped(workload.recorded.skipped if workload.recorded else [])
     trace = drawn(workload, course, demand, seed)
@@ -63,10 +66,12 @@ def simulated(path: Path, course: Course, policy: str, task_mix: str | None, see
     }
 
 
-def demand_of(fleet: Fleet) -> Demand:
-    """Requests that the fleet can take: neither prompt nor answer is longer than half of the longest context."""
+def demand_of(fleet: Fleet, task_mix: str | None = None, teller: Teller = "modelled") -> Demand:
+    """Requests that the fleet can take: neither prompt nor answer is longer than half of the longest context. Raises BadWorkload."""
     context = max(backend.profile.engine.context for backend in fleet.places.backends)
-    return Demand(slos=((1.0, fleet.slo),), longest=min(LONGEST, context // 2))
+    known = confusion() if teller in ("classified", "hard") else None
+    demand = Demand(slos=((1.0, fleet.slo),), longest=min(LONGEST, context // 2), teller=teller, confusion=known)
+    return with_mix(demand, task_mix)
 
 
 def needs_train(what: str) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bestserve.policy.heuristics import RULES
-from bestserve.policy.workload import Demand
+from bestserve.policy.workload import Demand, Teller
 
 from .config import environment
 from .config_words import near
@@ -26,7 +26,7 @@ from .entrants import BadPolicy
 from .evaluating import WIDTH, courses_of, played_under_bar
 from .fleet_file import BadConfig, Fleet, read
 from .simulating import demand_of, needs_train
-from .workloads import BadWorkload, Course, with_mix
+from .workloads import BadWorkload, Course
 
 Point = tuple[float, ...]
 
@@ -47,6 +47,7 @@ def run(
     workloads: Sequence[str],
     policies: Sequence[str],
     task_mix: str | None,
+    teller: Teller,
     seeds: int,
     first_seed: int,
     rounds: int,
@@ -60,8 +61,9 @@ def run(
     try:
         wanted = _wanted(policies)
         fleet = read(environment(), path)
-        courses = courses_of(fleet, workloads, task_mix, course)
-        arena = Arena(fleet, with_mix(demand_of(fleet), task_mix), courses, range(first_seed, first_seed + seeds), jobs)
+        demand = demand_of(fleet, task_mix, teller)
+        courses = courses_of(demand, workloads, course)
+        arena = Arena(fleet, demand, courses, range(first_seed, first_seed + seeds), jobs)
         found = {policy: tuned(policy, arena, rounds) for policy in wanted}
     except (BadConfig, BadWorkload, BadPolicy) as error:
         click.echo(str(error), err=True)

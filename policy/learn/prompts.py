@@ -107,10 +107,8 @@ def rough(text: str, rng: np.random.Generator) -> str:
 
 def distinct(rows: Iterable[Row]) -> list[Row]:
     """Each text once, the first of them; and all whose texts were not kept."""
-    first: dict[object, Row] = {}
-    for row in rows:
-        first.setdefault(len(first) if row.words else (row.prompt.text, row.prompt.before), row)
-    return list(first.values())
+    told = [((row.prompt.text, row.prompt.before) if not row.words else i, row) for i, row in enumerate(rows)]
+    return list(dict(reversed(told)).values())[::-1]
 
 
 def weights(rows: Sequence[Row]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -10,6 +10,7 @@ from bestserve.proxy import simulating
 from bestserve.proxy.cli import main
 
 OPT = str(Path(__file__).parent.parent.parent / "bench" / "fleets" / "opt.yaml")
+QWEN = str(Path(__file__).parent.parent.parent / "bench" / "fleets" / "qwen3.yaml")
 
 
 def typed(*words: str) -> Result:
@@ -31,6 +32,15 @@ def test_a_simulation_says_the_same_each_time():
     table = typed(*words)
     assert "on time" in table.stdout
     assert table.stderr == ""
+
+
+@pytest.mark.timeout(600)
+def test_it_matters_who_tells_the_tasks():
+    """Choices that lean on tasks change with what is known of them; the requests do not."""
+    words = ("--fleet", QWEN, "--workload", "poisson:60", "--policy", "bid-price", "--duration", "15", "--json", "--tasks-told")
+    said = {teller: json.loads(typed(*words, teller).stdout) for teller in ("true", "classified", "none")}
+    assert len({each["requests"] for each in said.values()}) == 1
+    assert len({json.dumps(each["actions"]) for each in said.values()}) == 3
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ def test_the_package_has_some():
     """Read once."""
     assert weights.shipped() is weights.shipped()
     assert len(weights.shipped().manifest.classes) == 10
+    assert len(weights.confusion().task) > 1000
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * (weights.MOST + 1)], ids=["empty", "too large"])

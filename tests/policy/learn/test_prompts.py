@@ -5,6 +5,7 @@ import orjson
 import pytest
 
 from bestserve.policy.facts import TASKS
+from bestserve.policy.features import Prompt
 from bestserve.policy.learn import prompts
 from bestserve.policy.learn.patterns import parse
 from bestserve.policy.learn.prompts import BadRow, Row
@@ -108,3 +109,13 @@ def test_a_class_cannot_be_merged_twice():
     """What is gone is gone."""
     with pytest.raises(ValueError, match="summ"):
         prompts.made_of([], ["a=summ,qa", "b=summ,chat"])
+
+
+def test_rows_without_a_text_are_all_distinct():
+    """Of traffic nothing is known but words; and texts stay in the order of their last, with what was said of them first."""
+    rows = [Row(Prompt.of("a"), "qa"), Row(Prompt.of(""), None, words=("x",)), Row(Prompt.of("b"), "qa"), Row(Prompt.of("a"), "chat")]
+    rows += [Row(Prompt.of(""), None, words=("x",))] * 2
+
+    found = prompts.distinct(rows)
+
+    assert [(row.prompt.text, row.task) for row in found] == [("", None), ("b", "qa"), ("a", "qa"), ("", None), ("", None)]
