@@ -10,8 +10,9 @@ Facts, from a real 1.106.2
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -129,6 +130,36 @@ def known(model: str) -> Known:
 def _tariff(said: Mapping[str, Any]) -> Tariff | None:
     prompt, answer = said.get("input_cost_per_token"), said.get("output_cost_per_token")
     return None if prompt is None or answer is None else Tariff(prompt, answer, said.get("cache_read_input_token_cost"))
+
+
+def listener(
+    succeeded: Callable[[Mapping[str, Any], Any, float, float | None], None], failed: Callable[[Mapping[str, Any], Exception, float], None]
+) -> Any:
+    """An object that LiteLLM tells of every call's end: metadata, answer, seconds, and those to the first token of a stream; or metadata,
+    error, seconds."""
+    from litellm.integrations.custom_logger import CustomLogger
+
+    def done(self: Any, kwargs: Mapping[str, Any], response_obj: Any, start_time: datetime, end_time: datetime) -> None:
+        first = kwargs.get("completion_start_time") if kwargs.get("stream") else None
+        first_s = None if first is None else (first - start_time).total_seconds()
+        succeeded(_metadata(kwargs), response_obj, (end_time - start_time).total_seconds(), first_s)
+
+    def lost(self: Any, kwargs: Mapping[str, Any], response_obj: Any, start_time: datetime, end_time: datetime) -> None:
+        failed(_metadata(kwargs), kwargs.get("exception") or Exception("failed"), (end_time - start_time).total_seconds())
+
+    async def done_later(self: Any, *args: Any, **told: Any) -> None:
+        done(self, *args, **told)
+
+    async def lost_later(self: Any, *args: Any, **told: Any) -> None:
+        lost(self, *args, **told)
+
+    hears: dict[str, Any] = {"log_success_event": done, "log_failure_event": lost}
+    hears |= {"async_log_success_event": done_later, "async_log_failure_event": lost_later}
+    return type("Listener", (CustomLogger,), hears)()
+
+
+def _metadata(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (call.get("litellm_params") or {}).get("metadata") or {}
 
 
 # --- what is asked ---
