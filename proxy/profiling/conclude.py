@@ -52,9 +52,20 @@ def conclude(header: Header, runs: Sequence[Run], told: Mapping[str, int], *, co
     numbers = {**{name: (e.value, Source(source, "measured", e.error)) for name, e in estimates.items()}, **numbers}
     engine = limits.engine_of({name: value for name, (value, _) in numbers.items()})
     judged = judge(runs, engine)
-    warnings += _doubts(said, runs, points, judged)
+    warnings += _loose(estimates) + _doubts(said, runs, points, judged)
     comment = _comment(header, runs, judged, warnings, command, today)
     return Result(engine, numbers, estimates, found, points, judged, warnings, len(runs), sum(r.took_s for r in runs), comment)
+
+
+LOOSE = 0.2
+"""Relative error from which on a machine was hardly at rest."""
+
+
+def _loose(estimates: Mapping[str, Estimate]) -> list[str]:
+    """What is told when the constants that matter most are hardly known."""
+    errors = {name: estimates[name].error or 0.0 for name in ("prefill_tokens_per_s", "step_fixed_s") if name in estimates}
+    loose = [f"{name} to {error:.0%}" for name, error in errors.items() if error > LOOSE]
+    return [f"known only roughly, {' and '.join(loose)}: something else used the machine, or the time was short"] if loose else []
 
 
 def _doubts(said: Limits, runs: Sequence[Run], points: Points, judged: Judged) -> list[str]:

@@ -1,4 +1,4 @@
-"""Real SGLang servers for the tests and for measure.py.
+"""Real SGLang servers for the tests, and for measure.py and profiling.py.
 
     with sglang(31001, "--max-running-requests", "4") as server:
         httpx.get(server.url + "/v1/loads")

@@ -8,12 +8,14 @@ import orjson
 import pytest
 from rich.console import Console
 
+from bestserve.profiles.schema import Engine
 from bestserve.proxy.dialects.sglang import Limits
 from bestserve.proxy.profiling import plots, report
 from bestserve.proxy.profiling.conclude import Result, conclude
 from bestserve.proxy.profiling.plan import Plan
 from bestserve.proxy.profiling.refuse import CannotMeasure
 from bestserve.proxy.profiling.runs import Header, Run
+from bestserve.proxy.profiling.script import Script
 from bestserve.proxy.profiling.write import Change
 from tests.proxy.profiling.world import KNOWN, play
 
@@ -59,6 +61,23 @@ def test_what_a_reader_should_know_is_among_the_warnings() -> None:
     assert "up to 4 requests beyond ours" in told
     assert "no mix was played" in told
     assert "the cost of a remembered prefix was not measured" in told
+
+
+def test_a_machine_that_was_not_at_rest_is_told(result: Result) -> None:
+    """Runs that take up to four times what they should: constants known only roughly are named; at rest nothing is said."""
+    dice = random.Random(1)
+    runs = [play(Script(r.kind, r.key, r.calls), slowed(4 ** dice.random()), 0.05) for r in measured(2)]
+
+    told = " ".join(conclude(HEADER, runs, {}, command="c", today="t").warnings)
+
+    assert "known only roughly, " in told
+    assert "step_fixed_s to " in told
+    assert not any("roughly" in warning for warning in result.warnings)
+
+
+def slowed(times: float) -> Engine:
+    per_step = {name: getattr(KNOWN, name) * times for name in ("step_fixed_s", "step_per_seq_s", "step_per_kv_token_s", "prefill_fixed_s")}
+    return replace(KNOWN, prefill_tokens_per_s=KNOWN.prefill_tokens_per_s / times, **per_step)
 
 
 def test_too_little_is_refused() -> None:
