@@ -10,7 +10,7 @@ from .facts import Floats
 from .heuristics import bid_price, deadline_greedy, least_loaded, random, share, static, weighted_score
 from .inputs import context_of, rows_of
 from .network import Network, forward, prior_into, softmax, untaught
-from .numeric import Cells, Column, FlagCells, numeric
+from .numeric import Cells, Column, FlagCells, Flags, numeric
 
 KINDS = ("static", "random", "least-loaded", "deadline-greedy", "weighted-score", "bid-price", "actor")
 STATIC, RANDOM, LEAST_LOADED, DEADLINE_GREEDY, WEIGHTED_SCORE, BID_PRICE, ACTOR = range(len(KINDS))
@@ -20,7 +20,7 @@ class Mind(NamedTuple):
     """Who decides."""
 
     kind: int  # of KINDS
-    parameters: Column  # of the rule, or of the actor's prior
+    parameters: Column  # of the rule; of the actor: score of Shed, what prices are multiplied by, sharpness
     network: Network  # of the actor
 
     @classmethod
@@ -53,7 +53,7 @@ def think(mind: Mind, scratch: Scratch, seen: Seen, p: Cells) -> None:
     """Write the probability of each action into p (A,)."""
     x, mask, weight, parameters = scratch.x, scratch.mask, seen.asked.weight, mind.parameters
     if mind.kind == ACTOR:
-        act(mind, scratch, seen, p)
+        act(mind.network, parameters, x, mask, seen, p)
         return
     if mind.kind == STATIC:
         static(x, mask, weight, parameters, p)
@@ -71,19 +71,21 @@ def think(mind: Mind, scratch: Scratch, seen: Seen, p: Cells) -> None:
 
 
 @numeric
-def act(mind: Mind, scratch: Scratch, seen: Seen, p: Cells) -> None:
-    """The actor: its prior and what it has learnt, as probabilities."""
-    rows = rows_of(seen, scratch.x, scratch.mask)
-    context = context_of(seen, rows, scratch.x, scratch.mask)
-    out = forward(mind.network, rows, context, allowed_of(scratch.mask))
-    prior_into(p, scratch.x, scratch.mask, seen.asked.weight, mind.parameters)
+def act(network: Network, parameters: Column, x: Column, mask: Flags, seen: Seen, p: Cells) -> Floats:
+    """The actor: its prior and what it has learnt, as probabilities. Returns the harm of each action, (A,)."""
+    rows = rows_of(seen, x, mask)
+    context = context_of(seen, rows, x, mask)
+    out = forward(network, rows, context, allowed_of(mask))
+    prior_into(p, x, mask, seen.asked.weight, parameters)
     for a in range(len(p)):
-        p[a] = p[a] + out[a, 0]
+        p[a] = (p[a] + out[a, 0]) * parameters[2]
     softmax(p)
+    harm: Floats = out[:, 1]
+    return harm
 
 
 @numeric
-def allowed_of(mask: FlagCells) -> Floats:
+def allowed_of(mask: Flags) -> Floats:
     """A mask as numbers."""
     allowed = np.zeros(len(mask))
     for a in range(len(mask)):

@@ -28,7 +28,6 @@ from .facts import BRIEF, BRIEF_LENGTH, CUT, KNOWN, WHOLE, Columns, Constants, F
 from .fleet import RATE_S, RECENT
 from .heuristics import explore_into
 from .inputs import context_of, rows_of
-from .network import prior_into
 from .numeric import Cells, Counts, FlagCells, numeric
 from .policies import Mind, Scratch, think
 from .price import prices
@@ -189,23 +188,6 @@ def finish(world: World, scene: Scene, results: Results, until: float) -> None:
 
 
 @numeric
-def imagine(world: World, scene: Scene, results: Results, scratch: Scratch, action: int, horizon_s: float) -> float:
-    """What is earned until a horizon if the next request gets this action and the policy goes on as always. Changes the world: give it a
-    copy. (The *vine* of TRPO, Schulman et al. 2015, with common random numbers: arrivals, lengths and draws stay as they are.)"""
-    i = world.counter[NEXT]
-    until = scene.trace.at[i] + horizon_s
-    catch_up(world, scene, results, scene.trace.at[i])
-    before = world.clock[EARNED]
-    meet(world, scene, results, scratch, i, action)
-    world.counter[NEXT] = i + 1
-    while world.counter[NEXT] < len(scene.trace.at) and scene.trace.at[world.counter[NEXT]] < until:
-        meet(world, scene, results, scratch, world.counter[NEXT], -1)
-        world.counter[NEXT] += 1
-    finish(world, scene, results, until)
-    return world.clock[EARNED] - before
-
-
-@numeric
 def meet(world: World, scene: Scene, results: Results, scratch: Scratch, i: int, forced: int) -> None:
     """Request i arrives. `forced` is the action to take; -1 lets the policy choose."""
     now = scene.trace.at[i]
@@ -259,16 +241,14 @@ def arrive(world: World, scene: Scene, results: Results, scratch: Scratch, i: in
 
 
 @numeric
-def consider(world: World, scene: Scene, results: Results, scratch: Scratch, rows: Floats, context: Floats, prior: Cells) -> None:
-    """Write down what a network reads of the next request, and its prior, without deciding. Changes the world: give it a copy."""
+def consider(world: World, scene: Scene, results: Results, scratch: Scratch, rows: Floats, context: Floats) -> None:
+    """Write down what a network reads of the next request, without deciding. Changes the world: give it a copy."""
     i = world.counter[NEXT]
     asked, worth = arrive(world, scene, results, scratch, i)
     seen = picture(world, scene, scratch, asked, worth, scene.trace.at[i])
     fill(scratch.x, scratch.mask, seen)
     rows[:] = rows_of(seen, scratch.x, scratch.mask)
     context[:] = context_of(seen, rows, scratch.x, scratch.mask)
-    prior_into(prior, scratch.x, scratch.mask, asked.weight, scene.mind.parameters)
-    think(scene.mind, scratch, seen, scratch.p)
 
 
 @numeric

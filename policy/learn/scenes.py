@@ -20,6 +20,9 @@ from bestserve.profiles.schema import Engine, Profile
 CONSTANTS = ("prefill_tokens_per_s", "step_fixed_s", "step_per_seq_s", "step_per_kv_token_s")
 """Of an engine, what a profile may be wrong about."""
 
+SHORTEST_S, LONGEST_S = 20.0, 300.0
+"""Bounds of a scene's virtual time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
@@ -32,13 +35,15 @@ class Doubt:
     late: float = 0.3  # share of scenes whose reports are late
 
 
-def scene(dice: Generator, places: Places, mind: Mind, seconds: float, doubt: Doubt = Doubt()) -> tuple[Scene, Places]:
-    """A fleet with its doubts, and a workload from calm to hopeless."""
+def scene(dice: Generator, places: Places, mind: Mind, requests: int, doubt: Doubt = Doubt()) -> tuple[Scene, Places]:
+    """A fleet with its doubts, and about so many requests, from calm to hopeless."""
     places = mistaken(dice, places, doubt) if dice.uniform() < doubt.wrong else places
+    demand = _demand(dice)
+    arrivals, rate = _arrivals(dice, capacity(places, demand))
+    seconds = min(max(requests / rate, SHORTEST_S), LONGEST_S)
     if dice.uniform() < doubt.trouble:
         places = replace(places, troubles=(_trouble(dice, len(places.backends), seconds),))
-    demand = _demand(dice)
-    trace = draw_trace(dice, _arrivals(dice, capacity(places, demand)), seconds, demand)
+    trace = draw_trace(dice, arrivals, seconds, demand)
     setting = Setting(report_s=float(dice.choice([0.25, 0.5, 1.0, 2.0])), late_reports=float(dice.uniform() < doubt.late))
     return scene_of(places, trace, mind, dice, setting), places
 
@@ -85,16 +90,17 @@ def fleet(dice: Generator, profiles: Sequence[Profile]) -> Places:
     return Places(backends, budgets)
 
 
-def _arrivals(dice: Generator, most: float) -> Arrivals:
+def _arrivals(dice: Generator, most: float) -> tuple[Arrivals, float]:
+    """With how many come in a second, about."""
     rate = most * math.exp(dice.uniform(math.log(0.05), math.log(1.5)))
     kind = dice.integers(0, 4)
     if kind == 0:
-        return poisson(rate)
+        return poisson(rate), rate
     if kind == 1:
-        return renewal(rate, float(dice.uniform(1.5, 5.0)), "gamma")
+        return renewal(rate, float(dice.uniform(1.5, 5.0)), "gamma"), rate
     if kind == 2:
-        return renewal(rate, float(dice.uniform(1.5, 4.0)), "weibull")
-    return unpredictable(0.1 * rate, min(2.0 * rate, 1.5 * most), float(dice.uniform(8.0, 30.0)))
+        return renewal(rate, float(dice.uniform(1.5, 4.0)), "weibull"), rate
+    return unpredictable(0.1 * rate, min(2.0 * rate, 1.5 * most), float(dice.uniform(8.0, 30.0))), rate
 
 
 def _demand(dice: Generator) -> Demand:

@@ -1,178 +1,122 @@
 """The actor-critic, trained in simulation. Top to bottom, in the order in which it happens.
 
-    start from the bid-price policy: its score is the prior, the network adds nothing yet
-    repeat for `rounds`:
-        play fresh scenes by the present policy, and branch at random decisions (`vine`)
-        advantage of an action = its return less the mean over what the policy would do
-        harm of an action      = what all others earn less than if this request had been shed
-        fit the network to the points of the last `memory` rounds:
-            the actor to   its present logits + step * advantage / spread of the returns over the actions
-            the critic to  the harm
-    return the weights
+    play fresh scenes by the prior, and write down decisions and what came of them      `outcomes`
+    fit the critic to them: what a request is worth itself under each action            `critic`
+    repeat for `search.iterations`:
+        play fresh scenes by the present policy and by others on either side of it      `search`
+        step towards those that earned more
 
-The step is a natural-gradient-like one in the space of logits: careful, because plain regression on advantages and acting greedily
-loses beyond capacity what it wins below. What is logged is explained in docs/training.md.
+The prior is the bid-price policy's score (`network.prior_into`), so that training begins where the best heuristic is. Everything that is
+drawn follows from the seed; what is logged is explained in docs/training.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.random import Generator
 
-from bestserve.policy.facts import Floats, Ints
+from bestserve.policy.facts import Floats
 from bestserve.policy.network import Network, untaught
 from bestserve.policy.policies import Mind
-from bestserve.policy.scene import Places
+from bestserve.policy.scene import Places, results_of, scratch_of, world_of
+from bestserve.policy.simulate import finish, play
 
-from .actor_critic import ActorCritic
+from . import critic
+from .bound import bind
+from .compiled import compiled
+from .critic import CriticArgs, Epoch
+from .outcomes import AFTER_S, MOST, Outcomes, first, gather, stacked
 from .scenes import Doubt, scene
-from .vine import Points, gather, stacked
+from .search import Place, SearchArgs, Space, Step, search, space_of
 
 
 @dataclass(frozen=True, slots=True)
 class Args:
     """Everything that decides what comes out."""
 
-    rounds: int = 6
-    scenes: int = 120  # a round
-    points: int = 30  # branched decisions a scene
-    seconds: float = 60.0  # of virtual time a scene
-    branches: int = 6  # actions tried at a decision, Shed beside them
-    horizon_s: float = 12.0  # two to four times the slowest model's service time
-    step: float = 1.0  # of the logits, in normalised advantages
-    memory: int = 3  # rounds that are fitted together
-    epochs: int = 12
-    batch: int = 256
-    lr: float = 2e-3
-    harm_weight: float = 0.3  # of the critic's loss
-    shed_score: float = 0.02  # of the prior
-    price_factor: float = 1.0  # of the prior
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What is told of a round."""
-
-    number: int
-    points: int
-    advantage: float  # mean of the best tried action's, in answers of quality 1
-    actor_loss: float
-    critic_loss: float
-    weights: Network
+    scenes: int = 1600  # that the critic learns from
+    points: int = 80  # decisions of each
+    requests: int = 2000  # of a scene
+    prior: tuple[float, float, float] = (0.05, 0.7, 5.0)  # checkpoint.PARAMETERS, where the search begins
+    critic: CriticArgs = field(default_factory=CriticArgs)
+    search: SearchArgs = field(default_factory=SearchArgs)
+    doubt: Doubt = field(default_factory=Doubt)
 
 
 PlacesOf = Callable[[Generator], Places]
 """Draws a fleet to train on."""
 
 
-def fit(
-    places_of: PlacesOf,
-    args: Args,
-    pool: Executor,
-    told: Callable[[Round], None],
-    *,
-    begin: Network | None = None,
-    doubt: Doubt = Doubt(),  # noqa: B008
-    piece_told: Callable[[], None] | None = None,
-) -> Network:
-    """Train. `told` hears of each round, `piece_told` of each scene."""
-    torch.manual_seed(args.seed)
-    weights, past = begin or untaught(), list[tuple[Points, Floats]]()
-    model = ActorCritic(begin, seed=args.seed)
-    for number in range(args.rounds):
-        seeds = [args.seed * 1_000_003 + number * 10_007 + i for i in range(args.scenes)]
-        pieces = list[Points]()
-        for piece in pool.map(partial(scene_points, places_of, args, weights, doubt), seeds):
-            pieces.append(piece)
-            if piece_told is not None:
-                piece_told()
-        points = stacked(pieces)
-        past = [*past, (points, targets(points, weights, args))][-args.memory :]
-        actor_loss, critic_loss = improve(model, past, args, np.random.default_rng(args.seed + number))
-        weights = model.weights()
-        told(Round(number, len(points.rows), _gain(points), actor_loss, critic_loss, weights))
-    return weights
+class Taught(NamedTuple):
+    """A policy, as far as it has come."""
+
+    space: Space
+    place: Place | None  # of the search
+    low: Floats  # (N_ROW + N_CONTEXT,): between these lay what the critic saw
+    high: Floats
 
 
-def scene_points(places_of: PlacesOf, args: Args, weights: Network, doubt: Doubt, seed: int) -> Points:
-    """The branched decisions of one scene."""
+def outcomes(places_of: PlacesOf, args: Args, pool: Executor, told: Callable[[], None]) -> Outcomes:
+    """What came of the prior's decisions in `args.scenes` scenes. `told` hears of each scene."""
+    pieces = list[Outcomes]()
+    for piece in pool.map(partial(scene_outcomes, places_of, args), _seeds(args, 0, args.scenes)):
+        pieces.append(piece)
+        told()
+    return stacked(pieces)
+
+
+def scene_outcomes(places_of: PlacesOf, args: Args, seed: int) -> Outcomes:
+    """Of one scene. The prior's parameters are drawn anew for each, so that all sorts of decisions are seen."""
     dice = np.random.default_rng(seed)
-    mind = Mind.of("actor", (args.shed_score, args.price_factor), weights)
-    here, places = scene(dice, places_of(dice), mind, args.seconds, doubt)
-    return gather(dice, here, places, args.points, args.branches, args.horizon_s)
+    shed, factor, _ = args.prior
+    parameters = (shed * dice.choice([0.0, 1.0, 2.0]), factor * float(np.exp(dice.uniform(-0.8, 0.8))), float(dice.choice([1.0, 2.0, 5.0])))
+    here, places = scene(dice, places_of(dice), Mind.of("actor", parameters, untaught()), args.requests, args.doubt)
+    return gather(dice, here, places, args.points)
 
 
-def advantages(points: Points) -> tuple[Floats, Floats]:
-    """(P, MOST) each: returns of the tried actions less their mean, and divided by their spread; 0 where none was tried."""
-    n = np.maximum(points.tried.sum(axis=1, keepdims=True), 1)
-    mean = (points.worth * points.tried).sum(axis=1, keepdims=True) / n
-    advantage = np.where(points.tried, points.worth - mean, 0.0)
-    spread = np.sqrt((advantage**2).sum(axis=1, keepdims=True) / n)
-    return advantage, advantage / np.maximum(spread, 1e-3)
+def learn(seen: Outcomes, args: Args, told: Callable[[Epoch], None], start: Network | None = None) -> Taught:
+    """The critic, and where the actor is to be looked for."""
+    network = critic.fit(seen, args.critic, told, start)
+    space = space_of(network, first(seen, 4000), args.search.width, args.prior)
+    inputs = seen.rows[seen.allowed > 0]
+    bounds = [np.concatenate((of(inputs, axis=0), of(seen.context, axis=0))).astype(np.float64) for of in (np.min, np.max)]
+    return Taught(space, None, *bounds)
 
 
-def harms(points: Points) -> Floats:
-    """(P, MOST): what all others lose by each tried action, beside shedding the request."""
-    others = points.worth - points.own
-    shed = np.take_along_axis(others, points.allowed.cumsum(axis=1).argmax(axis=1)[:, None], axis=1)  # Shed is the last that is allowed
-    return np.where(points.tried, shed - others, 0.0)
+def improve(taught: Taught, places_of: PlacesOf, args: Args, pool: Executor, told: Callable[[Step], None]) -> Taught:
+    """Search, from where it has come to. `told` hears of each iteration."""
+    begin = 0 if taught.place is None else taught.place.iteration
+    dice = np.random.default_rng([args.seed, begin])
+
+    def rewards(minds: Sequence[Mind], iteration: int) -> Floats:
+        seeds = _seeds(args, iteration + 1, args.search.scenes)
+        return np.array(list(pool.map(partial(scene_rewards, places_of, args, minds), seeds)))
+
+    return taught._replace(place=search(taught.space, rewards, args.search, dice, told, taught.place))
 
 
-def targets(points: Points, weights: Network, args: Args) -> Floats:
-    """(P, MOST, 2): logits of a careful step from the present policy, centred over the tried actions; and the harm."""
-    present = _now(points, weights)
-    wanted = present + args.step * advantages(points)[1]
-    return np.stack((np.where(points.tried, wanted, 0.0), harms(points)), axis=2)
+def scene_rewards(places_of: PlacesOf, args: Args, minds: Sequence[Mind], seed: int) -> Floats:
+    """The reward of one scene under each policy, per request of weight 1, (len(minds),); 0 for all where the fleet is too large."""
+    dice = np.random.default_rng(seed)
+    here, places = scene(dice, places_of(dice), minds[0], args.requests, args.doubt)
+    n, weight = len(here.trace.at), float(here.trace.weight.sum())
+    if n == 0 or len(scratch_of(places).p) > MOST:
+        return np.zeros(len(minds))
+    found = np.zeros(len(minds))
+    for i, mind in enumerate(minds):
+        results = results_of(n)
+        world, there, into, scratch = map(bind, (world_of(here, places), here._replace(mind=mind), results, scratch_of(places)))
+        compiled(play)(world, there, into, scratch, n)
+        compiled(finish)(world, there, into, float(here.trace.at[-1]) + AFTER_S)
+        found[i] = float(np.sum(results.reward)) / weight
+    return found
 
 
-def _now(points: Points, weights: Network) -> Floats:
-    with torch.no_grad():
-        out = ActorCritic(weights)(*_tensors(points, slice(None))[:3])
-    now: Floats = out[:, :, 0].numpy().astype(np.float64)
-    return now
-
-
-def _tensors(points: Points, chosen: Ints | slice) -> tuple[torch.Tensor, ...]:
-    parts: tuple[Any, ...] = points.rows, points.context, points.allowed, points.tried
-    return tuple(torch.tensor(part[chosen], dtype=torch.float32) for part in parts)
-
-
-def improve(model: ActorCritic, past: Sequence[tuple[Points, Floats]], args: Args, dice: Generator) -> tuple[float, float]:
-    """Fit the network to the last rounds' targets. Returns the last epoch's losses of actor and critic."""
-    points = stacked([p for p, _ in past])
-    wanted = torch.tensor(np.concatenate([t for _, t in past]), dtype=torch.float32)
-    optimiser = torch.optim.Adam(model.parameters(), lr=args.lr)
-    losses = np.zeros(2)
-    for _ in range(args.epochs):
-        order, losses = dice.permutation(len(wanted)), np.zeros(2)
-        for at in range(0, len(order), args.batch):
-            chosen = order[at : at + args.batch]
-            rows, context, allowed, tried = _tensors(points, chosen)
-            out = model(rows, context, allowed)
-            actor, critic = loss(out, wanted[chosen], tried)
-            optimiser.zero_grad()
-            (actor + args.harm_weight * critic).backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            losses += np.array([actor.item(), critic.item()]) * len(chosen) / len(order)
-    return float(losses[0]), float(losses[1])
-
-
-def loss(out: torch.Tensor, wanted: torch.Tensor, tried: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared errors over the tried actions; of the actor up to a constant for each decision, because only differences of logits count."""
-    n = tried.sum(1, keepdim=True).clamp(min=1.0)
-    off = (out[:, :, 0] - wanted[:, :, 0]) * tried
-    off = (off - off.sum(1, keepdim=True) / n) * tried
-    harm = torch.nn.functional.smooth_l1_loss(out[:, :, 1] * tried, wanted[:, :, 1] * tried, reduction="sum")
-    return (off**2).sum() / tried.sum(), harm / tried.sum()
-
-
-def _gain(points: Points) -> float:
-    best = np.where(points.tried, advantages(points)[0], -np.inf).max(axis=1, initial=-np.inf)
-    return float(best.mean()) if len(best) else 0.0
+def _seeds(args: Args, iteration: int, n: int) -> Iterable[int]:
+    """Of one iteration's scenes: no two iterations share one."""
+    return [int(seed) for seed in np.random.SeedSequence([args.seed, iteration]).generate_state(n)]

@@ -1,21 +1,27 @@
-"""Credit by branching, and a careful step. Small scenes, compiled once."""
+"""What training draws, learns and looks for. Small scenes, compiled once."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bestserve.policy.learn.scenes import Doubt, capacity, fleet, mistaken, scene
-from bestserve.policy.learn.train import Args, Round, advantages, fit, harms, scene_points, targets
-from bestserve.policy.learn.vine import Points, gather
-from bestserve.policy.network import forward, untaught
+from bestserve.policy.learn import train
+from bestserve.policy.learn.critic import CriticArgs, Epoch
+from bestserve.policy.learn.outcomes import Outcomes
+from bestserve.policy.learn.scenes import Doubt, capacity, fleet, mistaken
+from bestserve.policy.learn.search import SearchArgs, Step
+from bestserve.policy.learn.train import Args, Taught
+from bestserve.policy.network import untaught
 from bestserve.policy.policies import Mind
 from bestserve.policy.scene import Places
 from bestserve.policy.workload import Demand
 from tests.policy.facts_by_hand import BUDGETS, LADDER
 
 PLACES = Places(LADDER, BUDGETS)
-SMALL = Args(rounds=1, scenes=2, points=6, seconds=20.0, branches=4, horizon_s=5.0, epochs=40)
+SMALL = Args(
+    scenes=8, points=60, requests=300, critic=CriticArgs(epochs=3, batch=64), search=SearchArgs(iterations=2, scenes=2, pairs=2, width=4)
+)
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -24,53 +30,76 @@ def places_of(dice: np.random.Generator) -> Places:
 
 
 @pytest.fixture(scope="module")
-def points() -> Points:
-    return scene_points(places_of, SMALL, untaught(), Doubt(), 3)
+def seen() -> Outcomes:
+    with ThreadPoolExecutor(1) as pool:
+        return train.outcomes(places_of, SMALL, pool, lambda: None)
 
 
-def test_the_same_seed_branches_alike(points):
-    """Every number of every branch."""
-    for one, other in zip(points, scene_points(places_of, SMALL, untaught(), Doubt(), 3), strict=True):
+@pytest.fixture(scope="module")
+def taught(seen) -> Taught:
+    return train.learn(seen, SMALL, lambda epoch: None)
+
+
+def test_the_same_seed_brings_the_same_outcomes():
+    """Every number, whoever plays it."""
+    for one, other in zip(train.scene_outcomes(places_of, SMALL, 3), train.scene_outcomes(places_of, SMALL, 3), strict=True):
         assert np.array_equal(one, other)
 
 
-def test_branches_try_what_is_allowed_and_always_shed(points):
-    """Shed is the yardstick of harm; what is masked is never tried."""
-    assert len(points.rows) == SMALL.points
-    assert not (points.tried & (points.allowed == 0)).any()
-    assert points.tried[:, 12].all()
-    assert (points.tried.sum(axis=1) <= SMALL.branches + 1).all()
+def test_what_is_written_down_is_what_was_decided(seen):
+    """The action taken was allowed where it was taken at once; Shed is the last one; what is worth nothing was not on time."""
+    taken = np.take_along_axis(seen.allowed, seen.action[:, None], axis=1)[:, 0]
+    assert taken.mean() > 0.95
+    assert (seen.sent == (seen.action != 12)).all()
+    assert (seen.own >= 0.0).all()
+    assert (seen.own <= 1.0).all()
+    assert 0.2 < seen.own[seen.sent].mean() < 1.0
 
 
-def test_a_branch_that_does_nothing_else_changes_nothing_else():
-    """More points in a scene leave what the earlier ones saw as it was: branches play in a copy."""
-    few, many = (
-        gather(np.random.default_rng(0), *scene(np.random.default_rng(5), PLACES, Mind.of("actor", (0.02, 1.0)), 20.0), n, 3, 5.0)
-        for n in (1, 1)
-    )
-    assert np.array_equal(few.worth, many.worth)
+def test_the_critic_is_judged_by_what_it_has_not_learnt_from(seen):
+    """Errors of the held-out tenth come down from epoch to epoch, and stand beside the encoder's own."""
+    told = list[Epoch]()
+    train.learn(seen, replace(SMALL, critic=CriticArgs(epochs=8, batch=32)), told.append)
+    assert [epoch.number for epoch in told] == list(range(8))
+    assert told[-1].error < told[0].error_predicted * 1.1
+    assert len({epoch.error_predicted for epoch in told}) == 1
 
 
-def test_advantages_are_beside_the_mean_and_shed_harms_nobody(points):
-    """They sum to nothing over what was tried."""
-    raw, scaled = advantages(points)
-    assert np.abs(raw.sum(axis=1)).max() < 1e-9
-    assert np.abs(scaled).max() <= np.sqrt(points.tried.sum(axis=1).max())
-    assert np.abs(harms(points)[:, 12]).max() == 0.0
+def test_the_search_begins_at_the_prior(taught):
+    """Nothing is added to its logits before something was found to pay."""
+    space, size = taught.space, taught.space.basis.shape[1] + 3
+    assert np.abs(space.network_at(np.zeros(size)).w3[:, 0]).max() == 0.0
+    assert space.parameters_at(np.zeros(size)) == pytest.approx(SMALL.prior)
 
 
-def test_a_step_moves_logits_towards_what_paid():
-    """After a round the better of the tried actions are likelier than before, in the mean."""
-    seen = list[Round]()
+def test_inputs_lie_between_the_bounds_that_are_kept(seen, taught):
+    """A live process compares what it sees with them."""
+    inputs = seen.rows[seen.allowed > 0]
+    assert (taught.low[:22] <= inputs.min(axis=0) + 1e-6).all()
+    assert (taught.high[22:] >= seen.context.max(axis=0) - 1e-6).all()
+
+
+def test_a_search_goes_on_where_it_stopped(taught):
+    """Two iterations at once are as many as one and one, and each tells what it found."""
     with ThreadPoolExecutor(1) as pool:
-        weights = fit(places_of, SMALL, pool, seen.append)
-        points = scene_points(places_of, SMALL, untaught(), Doubt(), SMALL.seed)
+        told = list[Step]()
+        once = train.improve(taught, places_of, SMALL, pool, told.append)
+        half = train.improve(taught, places_of, replace(SMALL, search=replace(SMALL.search, iterations=1)), pool, told.append)
+        whole = train.improve(half, places_of, SMALL, pool, told.append)
+    assert once.place is not None
+    assert whole.place is not None
+    assert (once.place.iteration, whole.place.iteration) == (2, 2)
+    assert len(told) == 4
+    assert told[0].reward == told[2].reward
+    assert np.abs(whole.place.theta).max() > 0.0
 
-    moved = np.array([forward(weights, r, c, a)[:, 0] for r, c, a in zip(points.rows, points.context, points.allowed, strict=True)])
-    centred = np.where(points.tried, moved - (moved * points.tried).sum(1, keepdims=True) / points.tried.sum(1, keepdims=True), 0.0)
-    assert (centred * advantages(points)[1]).sum() > 0
-    assert seen[0].points > 0
-    assert np.isfinite(targets(points, weights, SMALL)).all()
+
+def test_policies_are_compared_in_the_same_scene():
+    """The same policy twice earns the same, to the bit."""
+    mind = Mind.of("actor", SMALL.prior, untaught())
+    same = train.scene_rewards(places_of, SMALL, [mind, mind, Mind.of("random")], 5)
+    assert same[0] == same[1]
+    assert same[2] < same[0]
 
 
 def test_fleets_and_doubts_are_drawn_within_their_bounds():
