@@ -11,13 +11,16 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bestserve.policy import heuristics, task
+from bestserve.policy import task
+from bestserve.policy.checkpoint import BadCheckpoint
 from bestserve.policy.decide import Chooser, actions_of, decide
 from bestserve.policy.encode import Observation
-from bestserve.policy.facts import Ask, Decision
+from bestserve.policy.facts import Action, Ask, Decision
 from bestserve.policy.fleet import Fleet
 
+from . import checkpoints
 from .check_provider import problems_of
+from .choosers import learned, ruled
 from .config import BackendConfig, Config
 from .dialects.dialect import MODELS, models_of
 from .dialects.sglang import SGLANG
@@ -51,14 +54,15 @@ class Finding:
 
 
 def run(config: Config, *, as_json: bool) -> int:
-    """Print what was found. Returns the exit code: 1 when a backend cannot serve as the config says."""
-    findings = asyncio.run(ask_all(config))
+    """Print what was found. Returns the exit code: 1 when a backend cannot serve as the config says, or the policy cannot be used."""
+    findings, refusal = asyncio.run(ask_all(config)), _refusal(config)
+    ok = refusal is None and not any(finding.problems for finding in findings)
     if as_json:
-        said = {"ok": not _problems(findings), "backends": [asdict(f) for f in findings], "would_do": _would_do(config)}
+        said = {"ok": ok, "backends": [asdict(f) for f in findings], "policy_problem": refusal, "would_do": _would_do(config)}
         click.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
     else:
-        _print(config, findings)
-    return 1 if _problems(findings) else 0
+        _print(config, findings, refusal)
+    return 0 if ok else 1
 
 
 async def ask_all(config: Config) -> list[Finding]:
@@ -187,8 +191,7 @@ def _reads(config: Config) -> str:
 def _typical(config: Config) -> tuple[Decision, Observation]:
     fleet = Fleet(config.facts())
     actions = actions_of(fleet.backends, config.budgets)
-    name = config.policy.fallback
-    chooser = Chooser(name, heuristics.by_name(name, actions), actions, config.budgets)
+    chooser = _chooser(config, actions)
     ask = Ask(
         endpoint="chat",
         model="",
@@ -208,7 +211,24 @@ def _typical(config: Config) -> tuple[Decision, Observation]:
     return decide(ask, fleet.view(0.0), chooser, draw=0.0, id="check")
 
 
-def _print(config: Config, findings: list[Finding]) -> None:
+def _chooser(config: Config, actions: tuple[Action, ...]) -> Chooser:
+    """As serving would have it."""
+    if config.policy.checkpoint is not None and _refusal(config) is None:
+        return learned(config.policy.checkpoint, actions, config.budgets)
+    return ruled(config.policy.fallback, actions, config.budgets)
+
+
+def _refusal(config: Config) -> str | None:
+    """Why the checkpoint cannot be used."""
+    try:
+        if config.policy.checkpoint is not None:
+            checkpoints.load(config.policy.checkpoint)
+    except BadCheckpoint as error:
+        return f"policy.checkpoint: {error}; {config.policy.fallback} would decide"
+    return None
+
+
+def _print(config: Config, findings: list[Finding], refusal: str | None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table(title="backends", title_justify="left")
     for name in ("backend", "model", "profile", "ready", "running", "context", "load from"):
@@ -222,7 +242,9 @@ def _print(config: Config, findings: list[Finding]) -> None:
         for remark in f.remarks:
             console.print(f"[yellow]remark[/yellow]  {f.backend}: {remark}", highlight=False)
     _print_plan(console, config)
-    console.print("[red]not ok[/red]" if _problems(findings) else "[green]ok[/green]")
+    if refusal is not None:
+        console.print(f"[red]problem[/red] {refusal}", highlight=False)
+    console.print("[red]not ok[/red]" if refusal or any(f.problems for f in findings) else "[green]ok[/green]")
 
 
 def _print_plan(console: Console, config: Config) -> None:
@@ -242,10 +264,6 @@ def _print_plan(console: Console, config: Config) -> None:
         )
         table.add_row(c["backend"], c["budget"], f"{c['probability']:.0%}", *numbers)
     console.print(table)
-
-
-def _problems(findings: list[Finding]) -> list[str]:
-    return [problem for finding in findings for problem in finding.problems]
 
 
 def _cost(usd: float) -> str:

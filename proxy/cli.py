@@ -11,7 +11,7 @@ from .cli_classify import classify
 from .cli_log import log
 from .cli_profile import profile
 from .cli_quality import quality
-from .cli_simulate import evaluate, simulate, tune
+from .cli_simulate import evaluate, simulate, train, tune
 
 CONFIG = click.Path(dir_okay=False, path_type=Path)
 
@@ -149,6 +149,7 @@ main.add_command(profile)
 main.add_command(quality)
 main.add_command(evaluate)
 main.add_command(simulate)
+main.add_command(train)
 main.add_command(tune)
 
 

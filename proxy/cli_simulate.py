@@ -94,3 +94,27 @@ def tune(**how: Any) -> None:
     from .tuning import run
 
     sys.exit(run(**how))
+
+
+@click.command()
+@click.option(
+    "--fleet", "fleets", multiple=True, type=FILE, help="A fleet's YAML file; may be given again. Default: any fleet of shipped profiles."
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder of the training.")
+@click.option("--iterations", type=click.IntRange(0), default=60, show_default=True, help="Of the search for the actor.")
+@click.option(
+    "--search-scenes", type=click.IntRange(1), default=16, show_default=True, help="Played in each iteration by every policy tried."
+)
+@click.option("--scenes", type=click.IntRange(10), default=1600, show_default=True, help="Played for the critic.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes. Default: one for each core.")
+@click.option("--resume", is_flag=True, help="Go on where an earlier call stopped.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def train(**how: Any) -> None:
+    """Train a policy in simulation, and write it as a checkpoint."""
+    from .simulating import needs_train
+
+    needs_train("training")
+    from .training import options, run
+
+    sys.exit(run(options(**how)))

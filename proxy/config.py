@@ -118,8 +118,10 @@ def _classifier(value: Any, info: ValidationInfo) -> Classifier:
     return weights.shipped() if name == "shipped" else weights.load(_folder(name, info))
 
 
-def _refuse_learned(word: str) -> str:
-    raise ValueError("this version ships no learned policy yet; write none, and policy.fallback decides")
+def _checkpoint(value: Any, info: ValidationInfo) -> Path:
+    if _TEXT.validate_python(value) == "pretrained":
+        raise ValueError("this version ships no pretrained policy; write a path that `bestserve train` wrote, or none")
+    return _folder(value, info)
 
 
 K = TypeVar("K")
@@ -144,7 +146,7 @@ Compression = Annotated[segments.Compression, AfterValidator(_packable)]
 Upload = Annotated[str | None, BeforeValidator(_none_or), AfterValidator(_uploadable), Shown({"kind": "URL, or none"})]
 Url = Annotated[str, BeforeValidator(_url), Shown({"kind": "http or https URL"})]
 ProfileName = Annotated[Profile, PlainValidator(_profile), Shown({"kind": "shipped profile's name, or path of a .toml file"})]
-Checkpoint = Annotated[str, AfterValidator(_refuse_learned), Shown({"kind": "`pretrained` or a path, in later versions"})]
+CheckpointFile = Annotated[Path, PlainValidator(_checkpoint), Shown({"kind": "path of a checkpoint that `bestserve train` wrote"})]
 Weights = Annotated[Classifier, PlainValidator(_classifier), Shown({"kind": "`shipped`, or path of a file that `classify train` wrote"})]
 Fallback = Annotated[str, Shown({"kind": "`static:BACKEND[@BUDGET]` or one of " + ", ".join(FALLBACKS)})]
 
@@ -272,7 +274,9 @@ class SLOConfig(Section):
 class PolicyConfig(Section):
     """Who decides."""
 
-    checkpoint: Maybe[Checkpoint] = Field(default=None, description="the learned policy; with none the fallback decides")
+    checkpoint: Maybe[CheckpointFile] = Field(
+        default=None, description="the learned policy; with none, or one that cannot be used, the fallback decides"
+    )
     explore: StrictFloat = Field(
         default=0.0, ge=0, le=0.2, description="share of requests decided at random among the possible, to learn from"
     )

@@ -7,17 +7,21 @@ that backend's model, the least loaded of them answering. Parameters that `bests
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from bestserve.policy.checkpoint import BadCheckpoint
 from bestserve.policy.decide import actions_of
 from bestserve.policy.facts import Action, Backend
 from bestserve.policy.heuristics import RULES
 from bestserve.policy.policies import Mind
 from bestserve.policy.scene import Places, mind_of
 
+from . import checkpoints
 from .config_words import near
 
 STATIC_ALL = "static-all"
-NAMES = (*RULES, "static:BACKEND[@BUDGET]", "static-all:BACKEND[@BUDGET]")
+CHECKPOINT = ".ckpt"
+NAMES = (*RULES, "static:BACKEND[@BUDGET]", "static-all:BACKEND[@BUDGET]", f"FILE{CHECKPOINT}")
 
 Tuned = Mapping[str, tuple[float, ...]]
 """Policy -> its parameters."""
@@ -42,8 +46,10 @@ class Entrant:
 
 
 def entrant(name: str, places: Places, tuned: Tuned | None = None) -> Entrant:
-    """A policy and its fleet. Raises BadPolicy. Learned policies are to be read here, too."""
+    """A policy and its fleet. Raises BadPolicy."""
     kind, _, target = name.partition(":")
+    if name.endswith(CHECKPOINT):
+        return _learned(name, places)
     try:
         if kind == STATIC_ALL:
             rebuilt = _all_running(target, places)
@@ -53,6 +59,14 @@ def entrant(name: str, places: Places, tuned: Tuned | None = None) -> Entrant:
         words = [*RULES, *(f"{word}:{backend.name}" for word in ("static", STATIC_ALL) for backend in places.backends)]
         hint = near(name, words)
         raise BadPolicy(f"{name!r} is not a policy of this fleet; there are {', '.join(NAMES)}{hint}") from error
+
+
+def _learned(path: str, places: Places) -> Entrant:
+    try:
+        checkpoint = checkpoints.load(Path(path))
+    except BadCheckpoint as error:
+        raise BadPolicy(str(error)) from error
+    return Entrant(Path(path).stem, places, Mind.of("actor", checkpoint.parameters, checkpoint.network))
 
 
 def static_all(places: Places) -> list[str]:

@@ -61,6 +61,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "bestserve_spend_cap_usd": ("gauge", ("backend", "window"), "The most that may be."),
     "bestserve_policy_info": ("gauge", ("version",), "1 for the policy that decides."),
     "bestserve_policy_fallback_total": ("counter", (), "Decisions that the fallback made because the policy failed."),
+    "bestserve_policy_refused_total": ("counter", (), "Checkpoints that could not be used; the fallback decides in their place."),
     "bestserve_backend_up": ("gauge", ("backend",), "1 when the backend is ready and its circuit closed."),
     "bestserve_backend_load_age_seconds": ("gauge", ("backend",), "Age of the backend's last report of its load."),
 }
@@ -156,6 +157,10 @@ class Metrics:
     def fell_back(self) -> None:
         """The policy failed and the fallback decided."""
         self._count("bestserve_policy_fallback_total")
+
+    def refused_policy(self) -> None:
+        """A checkpoint could not be used."""
+        self._count("bestserve_policy_refused_total")
 
     def replay_unkept(self) -> None:
         """The coin dropped a Record."""

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from bestserve.policy import heuristics
+from bestserve.policy.checkpoint import BadCheckpoint
 from bestserve.policy.decide import Chooser, actions_of, decide
 from bestserve.policy.encode import Observation
-from bestserve.policy.facts import SLO, Ask, Budget, Decision, FleetView, Outcome
+from bestserve.policy.facts import SLO, Action, Ask, Budget, Decision, FleetView, Outcome
 from bestserve.policy.fleet import CircuitRules, Fleet, Ticket
 from bestserve.policy.price import prices, wanted
 from bestserve.policy.record import Record
 
 from .board import Board
+from .choosers import learned, ruled
 from .config import BackendConfig, Config
 from .dialects import openai
 from .errors import BadAsk, Forbidden, NotFound
@@ -94,9 +95,9 @@ class Serving:
         self.bought = frozenset(backend.name for backend in config.backends if backend.is_bought)
         actions = actions_of(self.fleet.backends, config.budgets)
         policy = config.policy
-        self.chooser = Chooser(policy.fallback, heuristics.by_name(policy.fallback, actions), actions, config.budgets, policy.explore)
-        self.fallback = Chooser("deadline-greedy", heuristics.RULES["deadline-greedy"], actions, config.budgets)
-        self.passing = Chooser("least-loaded", heuristics.RULES["least-loaded"], actions_of(self.fleet.backends, _PLAIN), _PLAIN)
+        self.chooser = self._chosen(config, actions)
+        self.fallback = ruled(policy.fallback if policy.checkpoint else "deadline-greedy", actions, config.budgets)
+        self.passing = ruled("least-loaded", actions_of(self.fleet.backends, _PLAIN), _PLAIN)
         if config.keys != self.config.keys:  # a reload that changes no key gives nobody a new quota
             self.keys = Keys(config.keys)
         self.reading.adopt(config.classify, (backend.name for backend in config.backends))
@@ -115,6 +116,17 @@ class Serving:
         for upstream in self.upstreams.values():
             upstream.close()
         self.gates.close()
+
+    def _chosen(self, config: Config, actions: tuple[Action, ...]) -> Chooser:
+        """The learned policy; the fallback where there is none, or none that can be used."""
+        policy = config.policy
+        if policy.checkpoint is not None:
+            try:
+                return learned(policy.checkpoint, actions, config.budgets, policy.explore)
+            except BadCheckpoint as error:
+                log.error("policy.checkpoint: %s; %s decides", error, policy.fallback)  # noqa: TRY400  said whole
+                self.metrics.refused_policy()
+        return ruled(policy.fallback, actions, config.budgets, policy.explore)
 
     def _say_who_decides(self) -> None:
         if self.decides is not None:

@@ -219,7 +219,7 @@ def test_a_tier_is_worth_what_is_written_or_its_usual(folder):
         ("slo: {tasks: {code: {ttft: 3}}}", "c.yaml:3: slo.tasks.code.ttft: unknown key; did you mean slo.tasks.code.ttft_ms?"),
         ("policy: {fallback: static:b}", "c.yaml:3: policy.fallback: 'b' is no backend"),
         ("policy: {fallback: static:a@9}", "c.yaml:3: policy.fallback: '9' is none of the budgets, which are none"),
-        ("policy:\n\n  checkpoint: ./x", "c.yaml:5: policy.checkpoint: this version ships no learned policy yet; "),
+        ("policy:\n\n  checkpoint: ./x", "XX"),
         ("policy: {checkpoint: pretrained}", "c.yaml:3: policy.checkpoint: this version ships no learned policy yet; "),
         ("keys: [{name: k, sha256: abc}]", "c.yaml:3: keys[0].sha256: must be the 64 hex digits of the key's SHA-256"),
         ("log: {}\nlog: {}", "c.yaml:4: log: written twice; first on line 3"),
