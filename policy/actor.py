@@ -3,8 +3,6 @@
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from .checkpoint import Checkpoint
 from .encode import Observation
 from .numeric import Column
@@ -32,8 +30,7 @@ class Actor:
     def judge(self, observation: Observation) -> Judgement:
         """With the critic's opinion. Raises ArithmeticError."""
         p = [0.0] * len(observation.mask)
-        x, mask = np.array(observation.features), observation.mask
-        harm = act(self.checkpoint.network, self.checkpoint.parameters, x, mask, observation.seen, p)
+        harm = act(self.checkpoint.network, self.checkpoint.parameters, observation.features, observation.mask, observation.seen, p)
         if not math.isfinite(sum(p)):
             raise ArithmeticError(f"{self.name} gives no probabilities")
         return Judgement(p, harm.tolist())

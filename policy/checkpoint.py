@@ -5,7 +5,9 @@ range its inputs lay, so that a live process can tell when it sees what training
 """
 
 import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -72,14 +74,17 @@ def from_bytes(data: bytes) -> Checkpoint:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             manifest = _manifest(orjson.loads(_read(archive, "manifest.json")))
             arrays = {name: _array(archive, name, shape) for name, shape in {**SHAPES, "low": _RANGE, "high": _RANGE}.items()}
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, BadCheckpoint):
-            raise
+    except BadCheckpoint:
+        raise
+    except _DAMAGE as error:
         raise BadCheckpoint(f"these bytes are no checkpoint: {type(error).__name__}: {error}") from error
     low, high = arrays.pop("low"), arrays.pop("high")
     first, second, third = (float(manifest["parameters"][name]) for name in PARAMETERS)
     return Checkpoint(Network(**arrays), (first, second, third), low, high, manifest["about"], blake2b(data, digest_size=4).hexdigest())
 
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, LookupError, ValueError, TypeError, EOFError, OSError, RuntimeError)
+"""What reading a damaged archive may raise."""
 
 _RANGE = (N_ROW + N_CONTEXT,)
 _MOST_BYTES = 16_000_000

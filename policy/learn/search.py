@@ -132,5 +132,5 @@ def _gains(found: Floats) -> Floats:
     middle = found[:, :1]
     counts = middle[:, 0] > 0.02
     change = np.clip((found[counts, 1:] - middle[counts]) / middle[counts], -BOUND, BOUND)
-    gains: Floats = change.mean(axis=0).reshape(-1, 2)
+    gains: Floats = (change.sum(axis=0) / max(int(counts.sum()), 1)).reshape(-1, 2)
     return gains
