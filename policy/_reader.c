@@ -26,7 +26,12 @@
 /* The groups of features.py, in its order; beginnings and ends of words are keys of their own here, but add up in A. */
 enum { W, B, A, H, T, N, S, GROUPS, BEGINS = GROUPS, FINALS, KINDS };
 
-enum { SEPARATOR = 0x1f, BATCH = 64, FIRST = 6, LAST = 4, CHARS = 400, SIZES = 64, COUNTS = 30, LANES = 16, AHEAD = 64, KEEP = 1 << 20, LONGEST = 1 << 20 };
+/* As in features.py. */
+enum { SEPARATOR = 0x1f, FIRST = 6, LAST = 4, CHARS = 400, SIZES = 64, COUNTS = 30 };
+
+/* Lookups at once; weights that are added at once; bytes that are asked for in advance; bytes of scratch memory that are kept between
+   two calls; characters of a text at most. */
+enum { BATCH = 64, LANES = 16, AHEAD = 64, KEEP = 1 << 20, LONGEST = 1 << 20 };
 
 typedef struct {
     uint32_t tag; /* the hash's upper half */
@@ -772,8 +777,8 @@ static PyObject *Reader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         PyErr_SetString(PyExc_TypeError, "Reader takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "O!(nnnnnnn)y*n(ddddddd)(ddd)", &PyList_Type, &keys, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &weights,
-                          &columns, &u[0], &u[1], &u[2], &u[3], &u[4], &u[5], &u[6], &carry[0], &carry[1], &carry[2]))
+    if (!PyArg_ParseTuple(args, "O!(nnnnnnn)y*n(ddddddd)(ddd)", &PyList_Type, &keys, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6],
+                          &weights, &columns, &u[0], &u[1], &u[2], &u[3], &u[4], &u[5], &u[6], &carry[0], &carry[1], &carry[2]))
         return NULL;
     Reader *r = NULL;
     for (int g = 0; g < GROUPS; g++) {
@@ -834,6 +839,11 @@ static int executed(PyObject *module) {
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, executed}, {0, NULL}};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_reader", "Sums of a prompt's features, compiled.", 0, NULL, module_slots, NULL, NULL, NULL};
+static struct PyModuleDef module = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "_reader",
+    .m_doc = "Sums of a prompt's features, compiled.",
+    .m_slots = module_slots,
+};
 
 PyMODINIT_FUNC PyInit__reader(void) { return PyModuleDef_Init(&module); }

@@ -223,3 +223,45 @@ def test_packed_sums_are_the_plain_arithmetic():
 
     assert n == 50
     assert [*fields, n] == one_by_one.sum(axis=0).tolist()
+
+
+KEYS = [
+    "the",
+    "a",
+    "-s",
+    "s-",
+    "-",
+    "#3",
+    "",
+    "\x1f",
+    "a\x1fb",
+    "^\x1fthe",
+    "the\x1fa\x1f$",
+    "语",
+    "语\x1f语",
+    "\ud800",
+    "x" * 70_000,
+    "-x-",
+    "#-",
+]
+NUMBERS = ["0", "1", "64", "65", "127", "1919", "1920", "-1", "333", "9" * 30]
+
+
+@st.composite
+def tables(draw):
+    """Few keys of every group, some of them there twice, some that no text can have; any number of classes."""
+    groups = [draw(st.lists(st.sampled_from(NUMBERS if group == "n" else KEYS), max_size=4)) for group in "wbahtns"]
+    keys, columns = [key for group in groups for key in group], draw(st.sampled_from([1, 2, 11, 16, 17, 33]))
+    weights = draw(st.binary(min_size=len(keys) * columns, max_size=len(keys) * columns))
+    units = tuple(draw(st.lists(st.floats(0, 17_000), min_size=7, max_size=7)))
+    return keys, tuple(map(len, groups)), weights, columns, units, (0.9, 0.7, 0.0)
+
+
+@needs_compiled
+@settings(max_examples=200, deadline=None)
+@given(tables(), st.sampled_from(["the a the", "语the 语 语", "", "x" * 900, "asss 333 the", "\ud800 a", "the's b"]))
+def test_any_table_is_read_the_same(table, text):
+    """Whatever a weights file holds."""
+    prompt = (text, len(text), text[:3], "the " + text)
+
+    assert reader.Compiled(*table).read(*prompt) == PlainReader(*table).read(*prompt)
