@@ -96,10 +96,10 @@ class Session:
                     await self._play(script.anew(mix, self.dice.randrange(1 << 40)), "held against")
 
     def _wanted(self) -> list[Script]:
-        """The mixes: those that were played before, and what else there is time for."""
-        there = {run.key: Script(run.kind, run.key, run.calls) for run in self.runs if _is_mix(run)}
-        left_s = self.plan.budget_s * MIXES_SHARE / PLAYS - sum(cost_s(mix, self.plan.engine) for mix in there.values())
+        """The mixes, drawn once: those that were played before, and what else there is time for."""
         if not self.mixes:
+            there = {run.key: Script(run.kind, run.key, run.calls) for run in self.runs if _is_mix(run)}
+            left_s = self.plan.budget_s * MIXES_SHARE / PLAYS - sum(cost_s(mix, self.plan.engine) for mix in there.values())
             self.mixes = [*there.values(), *self.plan.mixes(self.dice.randrange(1 << 40), left_s, there)]
         return self.mixes
 
