@@ -4,6 +4,7 @@ import gzip
 
 import orjson
 
+from bestserve.policy.record import SCHEMA
 from bestserve.proxy.entries import Lost, feedback_line, lost_line, record_line
 from bestserve.proxy.log_verify import verify
 
@@ -73,7 +74,7 @@ def test_each_bad_line_is_named(tmp_path):
     """Not JSON, no Record, a Record without the digest of its Observation, and one of a newer version."""
     no_digest = orjson.loads(lines(3))
     no_digest["record"]["decision"]["digest"] = ""
-    newer = lines(4).replace(b'"schema":1', b'"schema":99').replace(b'"schema":2', b'"schema":99')
+    newer = lines(4).replace(b'"schema":%d' % SCHEMA, b'"schema":99')
     content = b"junk\n" + lines(1) + lines(2).replace(b'"outcome":{', b'"outcom":{') + orjson.dumps(no_digest) + b"\n" + newer
     assert wrong(found(tmp_path, content)) == [("0.jsonl", 1), ("0.jsonl", 3), ("0.jsonl", 4), ("0.jsonl", 5)]
 
