@@ -10,6 +10,7 @@ Facts, from a real 1.106.2
 import contextlib
 import logging
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -68,7 +69,9 @@ def library() -> Any:
     litellm.num_retries = 0  # whoever fails is replaced, here, by another backend
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "openai", "httpx", "httpcore", "aiohttp"):
         logging.getLogger(name).setLevel(logging.WARNING)  # below that, they tell what was sent
-    return litellm
+    lite: Any = litellm
+    lite.REPEATED_STREAMING_CHUNK_LIMIT = sys.maxsize  # at a hundred like pieces it would break off: a line of dashes is no error
+    return lite
 
 
 def keep_connections(lite: Any) -> None:

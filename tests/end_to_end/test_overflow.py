@@ -101,6 +101,16 @@ async def test_the_sdk_cannot_tell(tmp_path):
         assert (await sdk.embeddings.create(model="b", input="hi")).data[0].embedding == [0.5, 1.0]
 
 
+async def test_an_answer_may_repeat_itself(tmp_path):
+    """LiteLLM by itself breaks off at a hundred pieces that are the same."""
+    async with bought(tmp_path) as here:
+        here.backends["b"].script = stream(*["-"] * 300)
+        client = await (await here.ask(chat(stream=True))).head()
+        assert (await client.body()).count(b'"content":"-"') == 300
+        await here.settled()
+        assert here.endings == [("b", "done")]
+
+
 async def test_a_client_who_leaves_stops_the_upstream_call(tmp_path):
     """In the middle of a stream, before its first token, and of an answer in one piece."""
     async with bought(tmp_path) as here:
