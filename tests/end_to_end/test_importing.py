@@ -1,5 +1,8 @@
 """One file, read by the real LiteLLM Router and, imported, by us: the same names are answered by the same servers."""
 
+import copy
+from collections.abc import Iterator
+
 import openai
 import pytest
 import yaml
@@ -15,6 +18,17 @@ from .world import Backend, running
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240), *WITH_LITELLM]
 
 HI = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture(autouse=True)
+def the_same_prices() -> Iterator[None]:
+    """A Router writes its models into LiteLLM's own table, for the whole process: the next test finds it as it was."""
+    lite = providers.library()
+    before = copy.deepcopy(lite.model_cost)
+    yield
+    lite.model_cost.clear()
+    lite.model_cost.update(before)
+    lite.utils._invalidate_model_cost_lowercase_map()
 
 
 def litellm_config(a: Backend, b: Backend) -> str:
