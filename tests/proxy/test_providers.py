@@ -1,7 +1,5 @@
 """What LiteLLM is given, what it says back, what its errors mean. With the real package where it is the package that is asked."""
 
-from importlib.util import find_spec
-
 import orjson
 import pytest
 
@@ -184,8 +182,6 @@ def test_a_whole_answer_is_openais():
 
 @pytest.fixture(scope="module")
 def lite():
-    if find_spec("litellm") is None:
-        pytest.skip("needs `pip install 'bestserve[providers]'`")
     return providers.library()
 
 

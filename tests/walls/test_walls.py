@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -48,8 +47,6 @@ def test_serving_loads_nothing_heavy():
 @pytest.mark.parametrize(("engine", "loaded"), [("openai", []), ("litellm", ["litellm"])])
 def test_litellm_is_loaded_for_a_config_that_names_it_and_for_no_other(engine, loaded, tmp_path):
     """Reading the config and building the proxy is all that happens before the first request."""
-    if loaded and find_spec("litellm") is None:
-        pytest.skip("needs `pip install 'bestserve[providers]'`")
     where = "" if loaded else ", url: 'http://h', profile: smollm2-135m-cpu"
     row = f"{{name: b, engine: {engine}, model: openai/gpt-4o{where}}}"
     script = (

@@ -107,7 +107,7 @@ print(shipped().compiled, shipped().guess(Prompt.of("Translate to French: good m
 """
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="without a compiler nothing is compiled; the next test says what happens then")
 def test_a_compiler_compiles(installed):
     """Where one is, prompts are read by compiled code."""
     assert run(installed, "python", "-c", READS).stdout.split() == ["True", "translate"]
