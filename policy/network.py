@@ -1,14 +1,13 @@
-"""The actor-critic as arithmetic: rows and context in, a logit and a price for every action out.
+"""The actor-critic as arithmetic: rows and context in, a logit and a worth for every action out.
 
 One scorer is shared by all actions, so nothing depends on how many backends or budgets there are, or in which order they stand:
 
     h_a = relu(W1 row_a + Wc context + b1)              each action by itself
     g_a = relu(W2 h_a + Wp mean over allowed h + b2)    beside the others (Deep Sets, Zaheer et al. 2017)
     logit_a = prior_a + w_actor g_a                     the prior is the bid-price policy's score
-    harm_a  = w_critic g_a                              what choosing a costs all others, in answers of quality 1
+    worth_a = predicted_a + w_critic g_a                what the request itself earns, in answers of quality 1
 
-The critic's harm is the opportunity cost that economics calls a price: harm / work is reward per backend-second. With a network of
-zeros the policy is its prior.
+What it costs all others is in the prior: the dual price of the work (`price`). With a network of zeros the policy is its prior.
 """
 
 import math
@@ -59,7 +58,7 @@ def untaught() -> Network:
 
 @numeric
 def forward(net: Network, rows: Floats, context: Floats, mask: Floats) -> Floats:
-    """(A, 2): the actor's part of each logit, and each action's harm. `mask` is (A,) of 0 and 1."""
+    """(A, 2): the actor's part of each logit, and what the critic adds to the predicted worth. `mask` is (A,) of 0 and 1."""
     hidden = np.maximum(np.dot(rows, net.w1) + (np.dot(context, net.wc) + net.b1), 0.0)
     pooled = np.dot(mask, hidden) / mask.sum()
     hidden = np.maximum(np.dot(hidden, net.w2) + (np.dot(pooled, net.wp) + net.b2), 0.0)

@@ -71,8 +71,8 @@ def think(mind: Mind, scratch: Scratch, seen: Seen, p: Cells) -> None:
 
 
 @numeric
-def act(network: Network, parameters: Column, x: Column, mask: Flags, seen: Seen, p: Cells) -> Floats:
-    """The actor: its prior and what it has learnt, as probabilities. Returns the harm of each action, (A,)."""
+def act(network: Network, parameters: Column, x: Column, mask: Flags, seen: Seen, p: Cells) -> None:
+    """The actor: its prior and what it has learnt, as probabilities."""
     rows = rows_of(seen, x, mask)
     context = context_of(seen, rows, x, mask)
     out = forward(network, rows, context, allowed_of(mask))
@@ -80,8 +80,6 @@ def act(network: Network, parameters: Column, x: Column, mask: Flags, seen: Seen
     for a in range(len(p)):
         p[a] = (p[a] + float(out[a, 0])) * parameters[2]
     softmax(p)
-    harm: Floats = out[:, 1]
-    return harm
 
 
 @numeric

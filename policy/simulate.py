@@ -160,9 +160,8 @@ class World(NamedTuple):
     cache_used: Cells  # (B * C,) when it was last used
 
 
-RATE, RATE_AT, NEXT_REPORT, NEXT_PRICE, EARNED, LOST = range(6)
-CLOCKS = 6
-"""EARNED: rewards of what has ended. LOST: requests refused by everybody."""
+RATE, RATE_AT, NEXT_REPORT, NEXT_PRICE = range(4)
+CLOCKS = 4
 
 N_FREE, NEXT, N_RECENT = range(3)
 COUNTS = 3
@@ -176,7 +175,7 @@ def play(world: World, scene: Scene, results: Results, scratch: Scratch, until: 
     """Let requests arrive up to the one numbered `until`, which does not."""
     while world.counter[NEXT] < until:
         i = world.counter[NEXT]
-        meet(world, scene, results, scratch, i, -1)
+        meet(world, scene, results, scratch, i)
         world.counter[NEXT] = i + 1
 
 
@@ -188,8 +187,8 @@ def finish(world: World, scene: Scene, results: Results, until: float) -> None:
 
 
 @numeric
-def meet(world: World, scene: Scene, results: Results, scratch: Scratch, i: int, forced: int) -> None:
-    """Request i arrives. `forced` is the action to take; -1 lets the policy choose."""
+def meet(world: World, scene: Scene, results: Results, scratch: Scratch, i: int) -> None:
+    """Request i arrives, and the policy chooses."""
     now = scene.trace.at[i]
     asked, worth = arrive(world, scene, results, scratch, i)
     noted = False
@@ -199,7 +198,7 @@ def meet(world: World, scene: Scene, results: Results, scratch: Scratch, i: int,
         think(scene.mind, scratch, seen, scratch.p)
         if scene.setting.explore > 0.0:
             explore_into(scratch.p, scratch.x, scratch.mask, asked.weight, scene.setting.explore)
-        action = choose(scratch.p, scene.draws[i]) if forced < 0 or not scratch.mask[forced] else forced
+        action = choose(scratch.p, scene.draws[i])
         if not noted:
             remember(world, scratch, asked.weight)
             noted = True
@@ -344,7 +343,6 @@ def turn_away(world: World, scene: Scene, results: Results, i: int) -> None:
     results.ending[i], results.reward[i], results.ended[i] = SHED, earned, scene.trace.at[i]
     results.quality[i], results.on_time[i], results.tokens[i] = 0.0, False, 0
     results.ttft_s[i], results.total_s[i] = math.nan, 0.0
-    world.clock[EARNED] += earned
 
 
 @numeric
@@ -476,7 +474,6 @@ def answered(world: World, scene: Scene, results: Results, b: int, slot: int, no
     results.ending[i], results.reward[i], results.quality[i], results.on_time[i] = DONE, earned, worth, late <= 0.0
     results.ttft_s[i], results.total_s[i], results.tokens[i] = ttft + wait, total + wait, world.core.slots.whole[slot]
     results.ended[i] = now
-    world.clock[EARNED] += earned
     close(world, b, slot)
     if tickets.trial[slot]:
         kept.circuits.trial_until[b] = -math.inf

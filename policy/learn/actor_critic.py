@@ -10,7 +10,10 @@ __all__ = ["ActorCritic"]
 
 
 class ActorCritic(nn.Module):
-    """Rows (P, A, N_ROW), context (P, N_CONTEXT) and allowed (P, A) -> (P, A, 2): the actor's logits, and the harm to others."""
+    """Rows (P, A, N_ROW), context (P, N_CONTEXT) and allowed (P, A) -> (P, A, 2).
+
+    The actor's part of each logit, and what the critic adds to the predicted worth.
+    """
 
     def __init__(self, start: Network | None = None, *, seed: int = 0) -> None:
         super().__init__()
