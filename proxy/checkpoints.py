@@ -5,23 +5,15 @@ from pathlib import Path
 
 from bestserve.policy.checkpoint import BadCheckpoint, Checkpoint, from_bytes, to_bytes
 
+from . import files
+
 MOST = 16_000_000
 """Bytes of a checkpoint's file. Ours have some 30,000."""
 
 
 def load(path: Path) -> Checkpoint:
     """Read one. Raises BadCheckpoint, which names the file."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST + 1)
-    except OSError as error:
-        raise BadCheckpoint(f"{path}: cannot be read: {error.strerror}") from error
-    if len(data) > MOST:
-        raise BadCheckpoint(f"{path}: is larger than {MOST} bytes")
-    try:
-        return from_bytes(data)
-    except BadCheckpoint as error:
-        raise BadCheckpoint(f"{path}: {error}") from error
+    return files.read(path, MOST, from_bytes, BadCheckpoint)
 
 
 def save(checkpoint: Checkpoint, path: Path) -> Checkpoint:

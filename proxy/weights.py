@@ -8,6 +8,8 @@ from bestserve.policy.classify import BadWeights, Classifier
 from bestserve.policy.confusion import Confusion
 from bestserve.policy.confusion import from_bytes as confusion_of
 
+from . import files
+
 MOST = 8_000_000
 """Bytes of a weights file. The shipped one has some 300,000."""
 
@@ -26,14 +28,4 @@ def confusion() -> Confusion:
 
 def load(path: Path) -> Classifier:
     """One from a file. Raises BadWeights."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST + 1)
-    except OSError as error:
-        raise BadWeights(f"{path}: cannot be read: {error.strerror}") from error
-    if len(data) > MOST:
-        raise BadWeights(f"{path}: is larger than {MOST} bytes")
-    try:
-        return Classifier.from_bytes(data)
-    except BadWeights as error:
-        raise BadWeights(f"{path}: {error}") from error
+    return files.read(path, MOST, Classifier.from_bytes, BadWeights)
