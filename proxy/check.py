@@ -12,15 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bestserve.policy import task
-from bestserve.policy.checkpoint import BadCheckpoint
-from bestserve.policy.decide import Chooser, actions_of, decide
+from bestserve.policy.decide import actions_of, decide
 from bestserve.policy.encode import Observation
-from bestserve.policy.facts import Action, Ask, Decision
+from bestserve.policy.facts import Ask, Decision
 from bestserve.policy.fleet import Fleet
 
-from . import checkpoints
 from .check_provider import problems_of
-from .choosers import learned, ruled
+from .choosers import chosen
 from .config import BackendConfig, Config
 from .dialects.dialect import MODELS, models_of
 from .dialects.sglang import SGLANG
@@ -55,13 +53,13 @@ class Finding:
 
 def run(config: Config, *, as_json: bool) -> int:
     """Print what was found. Returns the exit code: 1 when a backend cannot serve as the config says, or the policy cannot be used."""
-    findings, refusal = asyncio.run(ask_all(config)), _refusal(config)
+    findings, (plan, refusal) = asyncio.run(ask_all(config)), _would_do(config)
     ok = refusal is None and not any(finding.problems for finding in findings)
     if as_json:
-        said = {"ok": ok, "backends": [asdict(f) for f in findings], "policy_problem": refusal, "would_do": _would_do(config)}
+        said = {"ok": ok, "backends": [asdict(f) for f in findings], "policy_problem": refusal, "would_do": plan}
         click.echo(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode())
     else:
-        _print(config, findings, refusal)
+        _print(config, findings, plan, refusal)
     return 0 if ok else 1
 
 
@@ -155,9 +153,9 @@ def _context(said: Mapping[str, Any]) -> int | None:
     return length if isinstance(length, int) else None
 
 
-def _would_do(config: Config) -> dict[str, Any]:
-    """What a typical request would meet on the idle fleet."""
-    decision, observation = _typical(config)
+def _would_do(config: Config) -> tuple[dict[str, Any], str | None]:
+    """What a typical request would meet on the idle fleet; and why the policy that is named would not decide."""
+    decision, observation, refusal = _typical(config)
     n = len(decision.actions) - 1
     candidates = [
         {
@@ -172,13 +170,14 @@ def _would_do(config: Config) -> dict[str, Any]:
         }
         for i in range(n)
     ]
-    return {
+    plan = {
         "policy": decision.policy,
         "prompt_tokens": TYPICAL_PROMPT,
         "candidates": candidates,
         "models": dict(config.models),
         "prompts_read_by": _reads(config),
     }
+    return plan, refusal
 
 
 def _reads(config: Config) -> str:
@@ -188,10 +187,9 @@ def _reads(config: Config) -> str:
     return reading.by
 
 
-def _typical(config: Config) -> tuple[Decision, Observation]:
+def _typical(config: Config) -> tuple[Decision, Observation, str | None]:
     fleet = Fleet(config.facts())
-    actions = actions_of(fleet.backends, config.budgets)
-    chooser = _chooser(config, actions)
+    chooser, refusal = chosen(config.policy, actions_of(fleet.backends, config.budgets), config.budgets)
     ask = Ask(
         endpoint="chat",
         model="",
@@ -208,27 +206,11 @@ def _typical(config: Config) -> tuple[Decision, Observation]:
         weight=1.0,
         usd_weight=config.policy.usd_weight,
     )
-    return decide(ask, fleet.view(0.0), chooser, draw=0.0, id="check")
+    decision, observation = decide(ask, fleet.view(0.0), chooser, draw=0.0, id="check")
+    return decision, observation, refusal
 
 
-def _chooser(config: Config, actions: tuple[Action, ...]) -> Chooser:
-    """As serving would have it."""
-    if config.policy.checkpoint is not None and _refusal(config) is None:
-        return learned(config.policy.checkpoint, actions, config.budgets)
-    return ruled(config.policy.fallback, actions, config.budgets)
-
-
-def _refusal(config: Config) -> str | None:
-    """Why the checkpoint cannot be used."""
-    try:
-        if config.policy.checkpoint is not None:
-            checkpoints.load(config.policy.checkpoint)
-    except BadCheckpoint as error:
-        return f"policy.checkpoint: {error}; {config.policy.fallback} would decide"
-    return None
-
-
-def _print(config: Config, findings: list[Finding], refusal: str | None) -> None:
+def _print(config: Config, findings: list[Finding], plan: dict[str, Any], refusal: str | None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table(title="backends", title_justify="left")
     for name in ("backend", "model", "profile", "ready", "running", "context", "load from"):
@@ -241,14 +223,13 @@ def _print(config: Config, findings: list[Finding], refusal: str | None) -> None
             console.print(f"[red]problem[/red] {f.backend}: {problem}", highlight=False)
         for remark in f.remarks:
             console.print(f"[yellow]remark[/yellow]  {f.backend}: {remark}", highlight=False)
-    _print_plan(console, config)
+    _print_plan(console, config, plan)
     if refusal is not None:
         console.print(f"[red]problem[/red] {refusal}", highlight=False)
     console.print("[red]not ok[/red]" if refusal or any(f.problems for f in findings) else "[green]ok[/green]")
 
 
-def _print_plan(console: Console, config: Config) -> None:
-    plan = _would_do(config)
+def _print_plan(console: Console, config: Config, plan: dict[str, Any]) -> None:
     console.print(f"prompts are read by: {plan['prompts_read_by']}", highlight=False)
     console.print("models: " + "; ".join(f"{alias} → {', '.join(names)}" for alias, names in config.models.items()), highlight=False)
     table = Table(title=f"a prompt of {TYPICAL_PROMPT} tokens on the idle fleet, by {plan['policy']}", title_justify="left")

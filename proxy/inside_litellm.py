@@ -35,7 +35,7 @@ from bestserve.policy.fleet import Fleet, Ticket
 from .config import ClassifyConfig
 from .config_bought import PROVIDER
 from .dialects import openai, providers
-from .reading import Reading
+from .reading import Reading, ask_of
 
 MARK, TRIED = "bestserve_decision", "bestserve_tried"
 """What a request's metadata hold of ours."""
@@ -124,22 +124,7 @@ class Strategy:
         body = orjson.dumps({"model": model, **told}, default=lambda part: part.model_dump(exclude_none=True))
         parsed = openai.parse("chat" if "messages" in told else "embeddings", body)
         belief = self._reading.belief(parsed, None, allowed)
-        return Ask(
-            endpoint=parsed.endpoint,
-            model=model,
-            allowed=allowed,
-            stream=parsed.stream,
-            prompt_tokens=parsed.prompt_tokens,
-            max_tokens=parsed.max_tokens,
-            n=parsed.n,
-            needs=parsed.needs,
-            task=belief.task,
-            length=belief.length,
-            slo=self._slo,
-            tier="default",
-            weight=1.0,
-            usd_weight=self._usd_weight,
-        )
+        return ask_of(parsed, belief, allowed=allowed, slo=self._slo, usd_weight=self._usd_weight)
 
     def succeeded(self, said: Mapping[str, Any], answer: Any, took_s: float, first_s: float | None) -> None:
         """LiteLLM has an answer, whole."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bestserve.policy import drift, signals, task
 from bestserve.policy.classify import Classifier
 from bestserve.policy.drift import NONE, Drift
-from bestserve.policy.facts import TASKS, Ask, Budget, Ending, Length, Outcome
+from bestserve.policy.facts import SLO, TASKS, Ask, Budget, Ending, Length, Outcome
 from bestserve.policy.record import Record
 
 from .config import ClassifyConfig
@@ -125,6 +125,37 @@ class Reading:
         if not rows:
             return None
         return signals.signal(rows, ask.task, fence=watch.fence, json=bool(watch.json), tokens=tokens, weights=self.classifier.id)
+
+
+def ask_of(
+    parsed: openai.Parsed,
+    belief: Belief,
+    *,
+    allowed: frozenset[str],
+    slo: SLO,
+    tier: str = "default",
+    weight: float = 1.0,
+    session: str | None = None,
+    usd_weight: float = 0.0,
+) -> Ask:
+    """What the policy is asked: a body as it was read, what is believed of it, and what the operator and the client's key say."""
+    return Ask(
+        endpoint=parsed.endpoint,
+        model=parsed.model,
+        allowed=allowed,
+        stream=parsed.stream,
+        prompt_tokens=parsed.prompt_tokens,
+        max_tokens=parsed.max_tokens,
+        n=parsed.n,
+        needs=parsed.needs,
+        task=belief.task,
+        length=belief.length,
+        slo=slo,
+        tier=tier,
+        weight=weight,
+        session=session,
+        usd_weight=usd_weight,
+    )
 
 
 def _prior(hint: str | None, how: str) -> Belief:

@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from bestserve.policy.checkpoint import BadCheckpoint
 from bestserve.policy.decide import Chooser, actions_of, decide
 from bestserve.policy.encode import Observation
-from bestserve.policy.facts import SLO, Action, Ask, Budget, Decision, FleetView, Outcome
+from bestserve.policy.facts import SLO, Ask, Budget, Decision, FleetView, Outcome
 from bestserve.policy.fleet import CircuitRules, Fleet, Ticket
 from bestserve.policy.price import prices, wanted
 from bestserve.policy.record import Record
 
 from .board import Board
-from .choosers import learned, ruled
+from .choosers import chosen, ruled
 from .config import BackendConfig, Config
 from .dialects import openai
 from .errors import BadAsk, Forbidden, NotFound
@@ -27,7 +26,7 @@ from .keys import Keys
 from .memory import Memory
 from .metrics import Metrics
 from .provider import Source
-from .reading import Reading
+from .reading import Reading, ask_of
 from .wire import Timeouts
 
 log = logging.getLogger("bestserve")
@@ -95,7 +94,10 @@ class Serving:
         self.bought = frozenset(backend.name for backend in config.backends if backend.is_bought)
         actions = actions_of(self.fleet.backends, config.budgets)
         policy = config.policy
-        self.chooser = self._chosen(config, actions)
+        self.chooser, refusal = chosen(policy, actions, config.budgets)
+        if refusal is not None:
+            log.error(refusal)
+            self.metrics.refused_policy()
         self.fallback = ruled(policy.fallback if policy.checkpoint else "deadline-greedy", actions, config.budgets)
         self.passing = ruled("least-loaded", actions_of(self.fleet.backends, _PLAIN), _PLAIN)
         if config.keys != self.config.keys:  # a reload that changes no key gives nobody a new quota
@@ -116,17 +118,6 @@ class Serving:
         for upstream in self.upstreams.values():
             upstream.close()
         self.gates.close()
-
-    def _chosen(self, config: Config, actions: tuple[Action, ...]) -> Chooser:
-        """The learned policy; the fallback where there is none, or none that can be used."""
-        policy = config.policy
-        if policy.checkpoint is not None:
-            try:
-                return learned(policy.checkpoint, actions, config.budgets, policy.explore)
-            except BadCheckpoint as error:
-                log.error("policy.checkpoint: %s; %s decides", error, policy.fallback)  # noqa: TRY400  said whole
-                self.metrics.refused_policy()
-        return ruled(policy.fallback, actions, config.budgets, policy.explore)
 
     def _say_who_decides(self) -> None:
         if self.decides is not None:
@@ -157,17 +148,10 @@ class Serving:
         belief = self.reading.belief(parsed, hint, allowed)
         if belief.how:
             self.metrics.classified(belief.how, self.clock() - begun)
-        ask = Ask(
-            endpoint=parsed.endpoint,
-            model=parsed.model,
+        ask = ask_of(
+            parsed,
+            belief,
             allowed=allowed,
-            stream=parsed.stream,
-            prompt_tokens=parsed.prompt_tokens,
-            max_tokens=parsed.max_tokens,
-            n=parsed.n,
-            needs=parsed.needs,
-            task=belief.task,
-            length=belief.length,
             slo=replace(slo, **slo_s) if slo_s else slo,  # type: ignore[arg-type]
             tier=tier,
             weight=self.config.weight_for(tier),
