@@ -9,6 +9,7 @@ import click
 
 from .cli_classify import classify
 from .cli_log import log
+from .cli_policy import policy
 from .cli_profile import profile
 from .cli_quality import quality
 from .cli_simulate import evaluate, simulate, train, tune
@@ -145,6 +146,7 @@ def demo(**how: Any) -> None:
 
 main.add_command(classify)
 main.add_command(log)
+main.add_command(policy)
 main.add_command(profile)
 main.add_command(quality)
 main.add_command(evaluate)
