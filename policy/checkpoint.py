@@ -1,7 +1,8 @@
 """A learned policy as bytes: weights and a manifest, no pickle. Read once, checked whole, never changed.
 
 A checkpoint is of one encoder and one set of inputs: weights mean nothing under another. It says what it was trained on, and in which
-range its inputs lay, so that a live process can tell when it sees what training never saw.
+range its inputs lay, so that a live process can tell when it sees what training never saw. One that was made from a log also brings what
+the log said of each backend (`calibration`).
 """
 
 import io
@@ -9,13 +10,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import orjson
 
+from .calibration import BadCalibration, Calibration, parsed, plain
 from .encode import ENCODER
 from .facts import Floats
 from .inputs import CONTEXT, INPUTS, N_CONTEXT, N_ROW, ROW
@@ -39,6 +41,7 @@ class Checkpoint:
     high: Floats
     about: Mapping[str, Any]  # command, seed, figures
     id: str = ""  # 8 hex digits of the hash of its bytes
+    calibration: Calibration = field(default_factory=dict)  # what is believed of backends where it decides
 
     @property
     def name(self) -> str:
@@ -56,6 +59,7 @@ def to_bytes(checkpoint: Checkpoint) -> bytes:
         "rows": ROW,
         "context": CONTEXT,
         "about": checkpoint.about,
+        "calibration": plain(checkpoint.calibration),
     }
     arrays = {**checkpoint.network._asdict(), "low": checkpoint.low, "high": checkpoint.high}
     into = io.BytesIO()
@@ -80,7 +84,8 @@ def from_bytes(data: bytes) -> Checkpoint:
         raise BadCheckpoint(f"these bytes are no checkpoint: {type(error).__name__}: {error}") from error
     low, high = arrays.pop("low"), arrays.pop("high")
     first, second, third = (float(manifest["parameters"][name]) for name in PARAMETERS)
-    return Checkpoint(Network(**arrays), (first, second, third), low, high, manifest["about"], blake2b(data, digest_size=4).hexdigest())
+    name, parameters = blake2b(data, digest_size=4).hexdigest(), (first, second, third)
+    return Checkpoint(Network(**arrays), parameters, low, high, manifest["about"], name, manifest["calibration"])
 
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, LookupError, ValueError, TypeError, EOFError, OSError, RuntimeError)
@@ -110,7 +115,10 @@ def _manifest(raw: Any) -> Mapping[str, Any]:
         raise BadCheckpoint(f"{wrong[0]} is {raw['parameters'][wrong[0]]!r}, which is no number from 0 on")
     if not isinstance(raw["about"], dict):
         raise BadCheckpoint("about is not a mapping")
-    return raw  # type: ignore[no-any-return]
+    try:
+        return {**raw, "calibration": parsed(raw.get("calibration", {}))}
+    except BadCalibration as error:
+        raise BadCheckpoint(str(error)) from error
 
 
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> Floats:

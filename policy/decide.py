@@ -3,9 +3,10 @@
 The mask is physics (`encode.who_can`), the score is a Policy's, the choice is made by a number drawn elsewhere. Nothing is done here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from .calibration import Calibration
 from .encode import ENCODER, N_FEATURES, SURE_SHARE, TOKENS, Observation, admitted, encode
 from .facts import Action, Ask, Backend, Budget, Decision, FleetView
 from .heuristics import Policy, explored
@@ -21,6 +22,7 @@ class Chooser:
     actions: tuple[Action, ...]  # (A,), as `actions_of` the fleet and these budgets
     budgets: tuple[Budget, ...]
     explore: float = 0.0
+    calibration: Calibration = field(default_factory=dict)  # what is to be believed of backends while it decides
 
 
 def actions_of(backends: tuple[Backend, ...], budgets: tuple[Budget, ...]) -> tuple[Action, ...]:

@@ -41,9 +41,9 @@ def joined(drifts: Iterable[Drift]) -> Drift:
     return Drift(sum(d.n for d in many), sum(d.off for d in many), sum(d.squares for d in many))
 
 
-def offset(drift: Drift) -> float:
-    """By how much answers are longer than expected, in log tokens; shrunk to nothing while little was seen."""
-    return drift.off / (drift.n + TRUST)
+def offset(drift: Drift, believed: float = 0.0) -> float:
+    """By how much answers are longer than expected, in log tokens; shrunk to what was `believed` before while little was seen."""
+    return (drift.off + TRUST * believed) / (drift.n + TRUST)
 
 
 def widened(expected: Length, drift: Drift) -> Length:

@@ -107,6 +107,7 @@ class Backend:
     capabilities: frozenset[str] = frozenset()
     max_in_flight: int | None = None  # requests at it at once, where the operator sets a limit
     tariff: Tariff = FREE
+    longer: tuple[float, ...] = ()  # over TASKS: by how much (log) its answers are longer than is predicted; empty: by nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +207,12 @@ def _at(values: Column, column: int, value: float) -> list[float]:
 
 def knowledge_of(backends: Sequence[Backend]) -> Floats:
     """What is known per task, (B * KNOWN, T): quality of a whole answer, of a cut one, of a brief one and of a cut brief one; the length
-    of a brief answer beside a free one; and by how much (log) answers are longer than was predicted, which starts at nothing."""
-    rows = [row for backend in backends for row in _knowledge(backend.profile)]
+    of a brief answer beside a free one; and by how much (log) answers are longer than was predicted."""
+    rows = [row for backend in backends for row in _knowledge(backend.profile, backend.longer)]
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(TASKS))
 
 
-def _knowledge(profile: Profile) -> list[list[float]]:
+def _knowledge(profile: Profile, longer: tuple[float, ...]) -> list[list[float]]:
     effect = profile.budget_effect
     whole = [profile.quality[task] for task in TASKS]
     kept = [effect.kept_when_cut[task] for task in TASKS]
@@ -222,7 +223,7 @@ def _knowledge(profile: Profile) -> list[list[float]]:
         brief,
         [quality * share for quality, share in zip(brief, kept, strict=True)],
         [effect.length_when_concise[task] for task in TASKS],
-        [0.0] * len(TASKS),
+        list(longer) or [0.0] * len(TASKS),
     ]
 
 

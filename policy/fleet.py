@@ -25,7 +25,7 @@ from typing import Any
 
 from . import books as bk
 from . import circuit as ct
-from .books import Kept, Open
+from .books import Kept, Open, Paces
 from .circuit import CircuitRules, CircuitState
 from .encode import N_FEATURES, TPOT, TTFT, Observation
 from .facts import KNOWN, LONGER, TASKS, Backend, Columns, Constants, Decision, Ending, FleetView, Floats, Load, Outcome, knowledge_of
@@ -78,13 +78,15 @@ class Fleet:
         self._kept, self._siblings, self._with_siblings = Kept.of(0), Open.of(0), False
         self._rate = 0.0
         self._rate_at = -math.inf
+        self._prices: list[float] = []
         self.recent: deque[Observation] = deque(maxlen=RECENT)  # of recent asks; see `price`
         self.replace(backends)
 
     # --- who belongs to the fleet ---
 
     def replace(self, backends: Iterable[Backend]) -> None:
-        """Add and remove backends. Open attempts keep their books until they end; those of a removed backend are then forgotten."""
+        """Add and remove backends, or believe otherwise of them. Open attempts keep their books until they end; those of a removed backend
+        are then forgotten. One of which another speed is believed now begins at a pace of 1. Prices stay where nobody comes or goes."""
         wanted = {backend.name: backend for backend in backends}
         before, n = self._column, len(wanted)
         for name, i in before.items():
@@ -95,9 +97,10 @@ class Fleet:
             entry = _Entry(backend)
             if name in before:
                 entry = self._entries[before[name]]
-                entry.backend = backend
+                same, entry.backend = entry.backend.profile.engine == backend.profile.engine, backend
                 for old, new in zip(self._kept[1:], after[1:], strict=True):
-                    _carry(old, before[name], new, i)
+                    if same or not isinstance(old, Paces):
+                        _carry(old, before[name], new, i)
             if name in self._leaving:
                 _carry(self._leaving.pop(name), 0, after.open, i)
             entries.append(entry)
@@ -106,7 +109,8 @@ class Fleet:
         self._column = {name: i for i, name in enumerate(wanted)}
         self._constants, self._knowledge = Constants.of(self._order), knowledge_of(self._order)
         self._most = [math.inf if b.max_in_flight is None else float(b.max_in_flight) for b in self._order]
-        self._prices = [0.0] * n
+        if list(before) != list(wanted):
+            self._prices = [0.0] * n
         self.recent.clear()
 
     def expect_longer(self, backend: str, task: str, log: float) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bestserve.policy import task
+from bestserve.policy.calibration import calibrated
 from bestserve.policy.decide import actions_of, decide
 from bestserve.policy.encode import Observation
 from bestserve.policy.facts import Ask, Decision
@@ -188,8 +189,9 @@ def _reads(config: Config) -> str:
 
 
 def _typical(config: Config) -> tuple[Decision, Observation, str | None]:
-    fleet = Fleet(config.facts())
-    chooser, refusal = chosen(config.policy, actions_of(fleet.backends, config.budgets), config.budgets)
+    backends = config.facts()
+    chooser, refusal = chosen(config.policy, actions_of(backends, config.budgets), config.budgets)
+    fleet = Fleet(calibrated(backends, chooser.calibration))
     ask = Ask(
         endpoint="chat",
         model="",

@@ -21,7 +21,7 @@ def chosen(policy: PolicyConfig, actions: tuple[Action, ...], budgets: tuple[Bud
     if policy.checkpoint is not None:
         try:
             actor = Actor(checkpoints.load(policy.checkpoint))
-            return Chooser(actor.name, actor, actions, budgets, policy.explore), None
+            return Chooser(actor.name, actor, actions, budgets, policy.explore, actor.checkpoint.calibration), None
         except BadCheckpoint as error:
             refusal = f"policy.checkpoint: {error}; {policy.fallback} decides"
     return ruled(policy.fallback, actions, budgets, policy.explore), refusal

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bestserve.policy.calibration import calibrated
 from bestserve.policy.checkpoint import BadCheckpoint
 from bestserve.policy.decide import actions_of
 from bestserve.policy.facts import Action, Backend
 from bestserve.policy.heuristics import RULES
 from bestserve.policy.policies import Mind
 from bestserve.policy.scene import Places, mind_of
+from bestserve.profiles import Profile
 
 from . import checkpoints
 from .config_words import near
@@ -66,7 +68,13 @@ def _learned(path: str, places: Places) -> Entrant:
         checkpoint = checkpoints.load(Path(path))
     except BadCheckpoint as error:
         raise BadPolicy(str(error)) from error
-    return Entrant(Path(path).stem, places, Mind.of("actor", checkpoint.parameters, checkpoint.network))
+    believed = replace(places, backends=calibrated(places.backends, checkpoint.calibration), true=_true(places))
+    return Entrant(Path(path).stem, believed, Mind.of("actor", checkpoint.parameters, checkpoint.network))
+
+
+def _true(places: Places) -> tuple[Profile, ...]:
+    """What was true stays true, whatever is believed of it."""
+    return places.true or tuple(backend.profile for backend in places.backends)
 
 
 def static_all(places: Places) -> list[str]:

@@ -80,7 +80,7 @@ class Strategy:
         actions = actions_of(self.fleet.backends, PLAIN)
         self._chooser = Chooser(policy, heuristics.by_name(policy, actions), actions, PLAIN)
         self._reading = Reading()
-        self._reading.adopt(ClassifyConfig(), self.fleet.names)
+        self._reading.adopt(ClassifyConfig(), self.fleet.backends)
 
     async def async_get_available_deployment(self, *args: Any, **kwargs: Any) -> Any:
         """As below."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bestserve.policy import drift, signals, task
 from bestserve.policy.classify import Classifier
 from bestserve.policy.drift import NONE, Drift
-from bestserve.policy.facts import SLO, TASKS, Ask, Budget, Ending, Length, Outcome
+from bestserve.policy.facts import SLO, TASKS, Ask, Backend, Budget, Ending, Length, Outcome
 from bestserve.policy.record import Record
 
 from .config import ClassifyConfig
@@ -46,15 +46,20 @@ class Reading:
         self._follows = True
         self.learns = False  # signals are wanted
         self._drifts: dict[tuple[str, str], Drift] = {}
+        self._believed: dict[str, dict[str, float]] = {}
 
-    def adopt(self, config: ClassifyConfig, backends: Iterable[str]) -> None:
-        """Read by another config from now on, and forget the backends that are gone."""
+    def adopt(self, config: ClassifyConfig, backends: Iterable[Backend]) -> None:
+        """Read by another config from now on, for these backends."""
         self.classifier = config.weights if config.enabled else None
         self._follows = config.drift
         self.learns = config.learn and self.classifier is not None
         log.info("prompts are read by %s", {"compiled": "compiled code", "plain": "plain Python"}.get(self.by, self.by))
-        names = set(backends)
-        self._drifts = {key: value for key, value in self._drifts.items() if key[0] in names}
+        self.believe(backends)
+
+    def believe(self, backends: Iterable[Backend]) -> None:
+        """What is believed of their lengths is where learning begins; those that are gone are forgotten."""
+        self._believed = {backend.name: dict(zip(TASKS, backend.longer, strict=False)) for backend in backends}
+        self._drifts = {key: value for key, value in self._drifts.items() if key[0] in self._believed}
 
     @property
     def by(self) -> str:
@@ -99,11 +104,14 @@ class Reading:
         if off is None:
             return None
         seen = self._drifts[action.backend, name] = self._drifts.get((action.backend, name), NONE).seen(off)
-        return Longer(action.backend, name, drift.offset(seen))
+        return self._longer(action.backend, name, seen)
 
     def longer(self) -> list[Longer]:
         """By how much answers are longer than their asks expected, of every backend and task of which some were seen."""
-        return [Longer(backend, name, drift.offset(seen)) for (backend, name), seen in self._drifts.items()]
+        return [self._longer(backend, name, seen) for (backend, name), seen in self._drifts.items()]
+
+    def _longer(self, backend: str, name: str, seen: Drift) -> Longer:
+        return Longer(backend, name, drift.offset(seen, self._believed.get(backend, {}).get(name, 0.0)))
 
     def _seen(self, tasks: tuple[float, ...], allowed: frozenset[str]) -> Drift:
         name = task.name_of(tasks)

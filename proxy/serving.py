@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bestserve.policy.calibration import calibrated
 from bestserve.policy.decide import Chooser, actions_of, decide
 from bestserve.policy.encode import Observation
 from bestserve.policy.facts import SLO, Ask, Budget, Decision, FleetView, Outcome
@@ -89,12 +90,13 @@ class Serving:
             self._close(name)
             self._forget(name)
         self.fleet.rules = CircuitRules(failures=config.circuit.failures, open_s=config.circuit.open_ms / 1000)
-        self.fleet.replace(config.facts())
+        backends = config.facts()
         self.gates.adopt(config)
         self.bought = frozenset(backend.name for backend in config.backends if backend.is_bought)
-        actions = actions_of(self.fleet.backends, config.budgets)
+        actions = actions_of(backends, config.budgets)
         policy = config.policy
         self.chooser, refusal = chosen(policy, actions, config.budgets)
+        self.fleet.replace(calibrated(backends, self.chooser.calibration))
         if refusal is not None:
             log.error(refusal)
             self.metrics.refused_policy()
@@ -102,7 +104,7 @@ class Serving:
         self.passing = ruled("least-loaded", actions_of(self.fleet.backends, _PLAIN), _PLAIN)
         if config.keys != self.config.keys:  # a reload that changes no key gives nobody a new quota
             self.keys = Keys(config.keys)
-        self.reading.adopt(config.classify, (backend.name for backend in config.backends))
+        self.reading.adopt(config.classify, self.fleet.backends)
         for longer in self.reading.longer():
             self.fleet.expect_longer(*longer)
         for by in ("compiled", "plain", "nobody"):
@@ -110,6 +112,15 @@ class Serving:
         self._slos.clear()
         self._allowed = _allowed(config)
         self.config = config
+        self._say_who_decides()
+
+    def take_up(self, chooser: Chooser) -> None:
+        """Let another policy decide from the next request on, and believe of the backends what it brings."""
+        self.fleet.replace(calibrated(self.config.facts(), chooser.calibration))
+        self.reading.believe(self.fleet.backends)
+        for longer in self.reading.longer():
+            self.fleet.expect_longer(*longer)
+        self.chooser = chooser
         self._say_who_decides()
 
     def close(self) -> None:

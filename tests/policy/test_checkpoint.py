@@ -3,6 +3,7 @@
 import contextlib
 import io
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bestserve.policy.calibration import Corrected
 from bestserve.policy.checkpoint import BadCheckpoint, Checkpoint, from_bytes, to_bytes
 from bestserve.policy.inputs import N_CONTEXT, N_ROW
 from bestserve.policy.network import SHAPES, Network
@@ -48,6 +50,20 @@ def test_it_comes_back_as_it_was():
     assert to_bytes(made) == to_bytes(made)
     assert read.name == from_bytes(to_bytes(made)).name != from_bytes(to_bytes(checkpoint(1))).name
     assert len(to_bytes(made)) < 50_000
+
+
+def test_what_a_log_taught_travels_with_it():
+    """Corrections of backends come back; a checkpoint without any has none, and one with what cannot be believed is refused."""
+    learnt = {"b": Corrected("p", {"step_fixed_s": 0.02}, {"code": 0.3}, longer={"math": 0.4})}
+    assert from_bytes(to_bytes(replace(checkpoint(), calibration=learnt))).calibration == learnt
+    plain = to_bytes(checkpoint())
+    with zipfile.ZipFile(io.BytesIO(plain)) as archive:
+        manifest = orjson.loads(archive.read("manifest.json"))
+    del manifest["calibration"]
+    assert from_bytes(changed(plain, "manifest.json", orjson.dumps(manifest))).calibration == {}
+    manifest["calibration"] = {"b": {"profile": "p", "quality": {"code": 2}}}
+    with pytest.raises(BadCheckpoint, match="2 is not between"):
+        from_bytes(changed(plain, "manifest.json", orjson.dumps(manifest)))
 
 
 @pytest.mark.parametrize(

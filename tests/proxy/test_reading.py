@@ -16,7 +16,7 @@ from bestserve.proxy.dialects import openai
 from bestserve.proxy.reading import Reading
 from bestserve.proxy.watch import Watch
 from tests.policy.facts_by_hand import ask as ask_by_hand
-from tests.policy.facts_by_hand import outcome
+from tests.policy.facts_by_hand import backend, outcome
 
 ALL = frozenset({"a", "b"})
 OUTCOME = outcome()
@@ -29,7 +29,7 @@ def config(**said: object) -> ClassifyConfig:
 
 def reading(**said: object) -> Reading:
     here = Reading()
-    here.adopt(config(**said), sorted(ALL))
+    here.adopt(config(**said), [backend(name) for name in sorted(ALL)])
     return here
 
 
@@ -133,9 +133,24 @@ def test_backends_that_are_gone_are_forgotten():
     """At a reload."""
     here = reading()
     here.note(answered(1000, backend="a"))
-    here.adopt(config(), ["b"])
+    here.adopt(config(), [backend("b")])
 
     assert here.longer() == []
+
+
+def test_what_a_calibration_says_is_where_learning_begins():
+    """Of one answer as long as was predicted little is believed; of many, all."""
+    here = reading()
+    usual = round(task.length("write").median)
+    longer = tuple(0.5 for _ in TASKS)
+    here.believe([replace(backend("a"), longer=longer), backend("b")])
+    first = here.note(answered(usual, backend="a"))
+    for _ in range(1000):
+        last = here.note(answered(usual, backend="a"))
+
+    assert first is not None
+    assert last is not None
+    assert (round(first.log, 2), round(last.log, 2)) == (0.48, 0.02)
 
 
 def test_several_answers_share_their_tokens():
