@@ -11,6 +11,7 @@ from .cli_classify import classify
 from .cli_log import log
 from .cli_policy import policy
 from .cli_profile import profile
+from .cli_profiles import profiles
 from .cli_quality import quality
 from .cli_simulate import evaluate, simulate, train, tune
 
@@ -99,32 +100,6 @@ def emulate(name: str, max_queued: int | None, **how: Any) -> None:
     run(profile, **how)
 
 
-@main.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.pass_context
-def profiles(context: click.Context, as_json: bool) -> None:
-    """List the profiles that ship: how fast, how good, and where their numbers come from."""
-    from .library import run
-
-    if context.invoked_subcommand is None:
-        run(as_json=as_json)
-
-
-@profiles.command()
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def show(name: str, as_json: bool) -> None:
-    """Print every number of a profile, shipped or at a path, with its source."""
-    from bestserve.profiles import BadProfile
-
-    from .library import show
-
-    try:
-        show(name, as_json=as_json)
-    except BadProfile as error:
-        raise click.ClickException(str(error)) from error
-
-
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port of the proxy; 0 takes a free one.")
@@ -148,6 +123,7 @@ main.add_command(classify)
 main.add_command(log)
 main.add_command(policy)
 main.add_command(profile)
+main.add_command(profiles)
 main.add_command(quality)
 main.add_command(evaluate)
 main.add_command(simulate)

@@ -25,8 +25,8 @@ def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> flo
         raise click.BadParameter(str(error)) from error
 
 
-def _source(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """What every verb is told."""
+def source(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """What every verb that reads the log is told."""
     verb = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(verb)
     verb = click.option("--since", callback=_moment, help="Only what is younger: 30m, 24h, 7d, or a date.")(verb)
     verb = click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Take the directory from this config file.")(verb)
@@ -42,16 +42,16 @@ def _filter(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @log.command()
-@_source
+@source
 def stats(paths: tuple[Path, ...], config: Path | None, since: float | None, as_json: bool) -> None:
     """How much there is, of what, and what came of it."""
     from . import log_verbs
 
-    log_verbs.stats(_files(paths, config, since), since=since, as_json=as_json)
+    log_verbs.stats(files_of(paths, config, since), since=since, as_json=as_json)
 
 
 @log.command()
-@_source
+@source
 @_filter
 @click.option("-n", "most", type=click.IntRange(1), default=20, show_default=True, help="At most so many, the latest.")
 @click.option("--whole", is_flag=True, help="Each with all that was recorded.")
@@ -60,20 +60,20 @@ def show(paths: tuple[Path, ...], config: Path | None, since: float | None, as_j
     from . import log_verbs
     from .log_row import wanted
 
-    log_verbs.show(_files(paths, config, since), wanted(**asked), since=since, most=most, whole=whole, as_json=as_json)
+    log_verbs.show(files_of(paths, config, since), wanted(**asked), since=since, most=most, whole=whole, as_json=as_json)
 
 
 @log.command()
-@_source
+@source
 def verify(paths: tuple[Path, ...], config: Path | None, since: float | None, as_json: bool) -> None:
     """Read every line and follow the numbers of every writer. Exit code 1 when something is wrong beyond a torn last line."""
     from . import log_verbs
 
-    sys.exit(log_verbs.verify(_files(paths, config, since), as_json=as_json))
+    sys.exit(log_verbs.verify(files_of(paths, config, since), as_json=as_json))
 
 
 @log.command()
-@_source
+@source
 @_filter
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A file that ends in .csv or .parquet.")
 def export(paths: tuple[Path, ...], config: Path | None, since: float | None, as_json: bool, out: Path, **asked: Any) -> None:
@@ -83,10 +83,10 @@ def export(paths: tuple[Path, ...], config: Path | None, since: float | None, as
 
     if out.suffix not in (".csv", ".parquet"):
         raise click.BadParameter("must end in .csv or .parquet", param_hint="--out")
-    log_verbs.export(_files(paths, config, since), out, wanted(**asked), since=since, as_json=as_json)
+    log_verbs.export(files_of(paths, config, since), out, wanted(**asked), since=since, as_json=as_json)
 
 
-def _files(paths: tuple[Path, ...], config: Path | None, since: float | None) -> list[Path]:
+def files_of(paths: tuple[Path, ...], config: Path | None, since: float | None) -> list[Path]:
     """What to read. Raises ClickException."""
     from .segments import files
 

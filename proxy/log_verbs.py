@@ -24,7 +24,7 @@ Wanted = Callable[[Row], bool]
 
 def verify(files: list[Path], *, as_json: bool) -> int:
     """Say whether the log is whole. Returns the exit code."""
-    found = findings_of(_watched(files, "verifying"))
+    found = findings_of(watched(files, "verifying"))
     if as_json:
         _print_json(found.plain())
         return 0 if found.ok else 1
@@ -105,17 +105,17 @@ def _parquet(rows: Path, out: Path) -> None:
 
 
 def _rows(files: list[Path], since: float | None, doing: str) -> Iterator[tuple[Row, Joined]]:
-    for each in joined(files, _complain, watched=lambda paths: _watched(paths, doing)):
+    for each in joined(files, complain, watched=lambda paths: watched(paths, doing)):
         if since is None or each.kept.wall >= since:
             yield row_of(each), each
 
 
-def _complain(problem: Problem) -> None:
+def complain(problem: Problem) -> None:
     if not problem.torn:
         click.echo(f"passed over: {problem}", err=True)
 
 
-def _watched(files: Iterable[Path], doing: str) -> Iterable[Path]:
+def watched(files: Iterable[Path], doing: str) -> Iterable[Path]:
     """With a bar on a terminal."""
     console = Console(stderr=True)
     return track(list(files), doing, console=console, transient=True) if console.is_terminal else files

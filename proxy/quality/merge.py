@@ -18,6 +18,7 @@ from typing import Any
 from bestserve import profiles
 from bestserve.policy import estimate
 from bestserve.policy.estimate import Estimate, LogNormal, Prior
+from bestserve.policy.lengths import refined
 from bestserve.profiles import Profile, Source
 
 from .tally import Shortening, Tally
@@ -31,7 +32,7 @@ UNSAID = 5.0
 SPREAD = 0.8
 """Standard deviation of the logarithm of one answer's length: what a relative error of a length is held against to say its weight."""
 
-MARK = "bestserve quality"
+MARKS = ("bestserve quality", "bestserve profiles refine")
 """How the source of a number begins that we have written."""
 
 
@@ -48,7 +49,7 @@ class Merged:
 
 def merge(profile: Profile, seen: Tally, *, command: str, own: bool, prior: float | None = None) -> list[Merged]:
     """The numbers that the measurement moves. `own`: the prompts are the user's. `prior` overrides the strength of every prior."""
-    weigh = _Weigher(profile, command, prior)
+    weigh = Weigher(profile, command, prior)
     numbers: list[Merged | None] = []
     for task in seen.tasks:
         cell = seen.cells.get((task, seen.free)) if seen.free is not None else None
@@ -66,7 +67,7 @@ def merge(profile: Profile, seen: Tally, *, command: str, own: bool, prior: floa
 
 def again(profile: Profile, numbers: list[Merged]) -> list[str]:
     """Of these numbers, those whose prior is itself our measurement: the same answers would count twice."""
-    return [n.path for n in numbers if n.path in profile.sources and profile.sources[n.path].source.startswith(MARK)]
+    return [n.path for n in numbers if n.path in profile.sources and profile.sources[n.path].source.startswith(MARKS)]
 
 
 def write(base: str | Path, numbers: list[Merged], out: Path) -> None:
@@ -103,7 +104,10 @@ def _replace(path: Path, text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Weigher:
+class Weigher:
+    """Weighs what was seen against what a profile says. `command` is what the source of a new number begins with; `strength` overrides
+    that of every prior."""
+
     profile: Profile
     command: str
     strength: float | None
@@ -119,12 +123,12 @@ class _Weigher:
     def length(self, path: str, before: profiles.Answers, seen: LogNormal) -> Merged:
         """Normal with normal: the median's logarithm by the weights; the spread of both, and of the distance between them."""
         prior = Prior(before.median, self._strength(path, None))
-        n, m, distance = seen.n, prior.strength, math.log(seen.median / before.median)
-        after = before.median * math.exp(distance * n / (n + m))
-        sigma = math.sqrt((m * before.sigma**2 + n * seen.sigma**2 + distance**2 * n * m / (n + m)) / (n + m))
+        n, log = seen.n, math.log(seen.median)
+        after = refined(before, n * log, n * (seen.sigma**2 + log * log), n, prior.strength)
         said = f"median {seen.median:.0f}, sigma {seen.sigma:.2f}"
-        fields = {"median": round(after, 1), "sigma": round(sigma, 3), **self._source(path, prior, said, n)}
-        return Merged(path, before.median, seen.median, after, {**fields, "error": round(sigma / math.sqrt(n + m), 3)})
+        fields = {"median": round(after.median, 1), "sigma": round(after.sigma, 3), **self._source(path, prior, said, n)}
+        fields["error"] = round(after.sigma / math.sqrt(n + prior.strength), 3)
+        return Merged(path, before.median, seen.median, after.median, fields)
 
     def shortening(self, path: str, before: float, seen: Shortening | None) -> Merged | None:
         if seen is None:

@@ -182,7 +182,7 @@ def _kept(ledger: Ledger) -> str:
 
 def _command(files: Sequence[Path]) -> str:
     of = ", ".join(file.name for file in files) if files else "shipped prompts"
-    return f"{merging.MARK} on {time.strftime('%Y-%m-%d')}, {of}"
+    return f"{merging.MARKS[0]} on {time.strftime('%Y-%m-%d')}, {of}"
 
 
 def _written(base: str, merged: list[merging.Merged], out: Path) -> None:

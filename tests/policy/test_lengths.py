@@ -62,9 +62,9 @@ def test_the_order_of_what_is_seen_does_not_matter(first, second):
 
 @pytest.mark.parametrize(
     ("n", "log_sum", "log_sumsq", "prior_strength"),
-    [(-1, 0.0, 0.0, 20.0), (3, math.nan, 1.0, 20.0), (3, 1.0, math.inf, 20.0), (3, 1.0, 1.0, 0.0)],
+    [(-1, 0.0, 0.0, 20.0), (3, math.nan, 1.0, 20.0), (3, 1.0, math.inf, 20.0), (3, 1.0, 1.0, -1.0)],
 )
 def test_what_nobody_can_have_counted_is_refused(n, log_sum, log_sumsq, prior_strength):
-    """A negative count, sums that are not finite, a prior of no weight."""
+    """A negative count, sums that are not finite, a prior of less than no weight."""
     with pytest.raises(ValueError, match="not what was counted"):
         refined(BELIEF, log_sum, log_sumsq, n, prior_strength)

@@ -130,7 +130,7 @@ def test_the_new_file_is_a_profile_with_its_sources(base, tmp_path):
 def test_what_was_measured_by_us_before_is_told(base, tmp_path):
     """A second merge into its own result would count answers twice."""
     tally = seen(code={"quality": (0.9, 10)})
-    first = merge(profiles.load(base), tally, command=f"{merging.MARK} on a day", own=False)
+    first = merge(profiles.load(base), tally, command=f"{merging.MARKS[0]} on a day", own=False)
     write(base, first, tmp_path / "new.toml")
 
     assert merging.again(profiles.load(base), first) == []
