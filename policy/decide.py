@@ -23,6 +23,7 @@ class Chooser:
     budgets: tuple[Budget, ...]
     explore: float = 0.0
     calibration: Calibration = field(default_factory=dict)  # what is to be believed of backends while it decides
+    settled: frozenset[str] = frozenset()  # service tiers in which nothing is explored
 
 
 def actions_of(backends: tuple[Backend, ...], budgets: tuple[Budget, ...]) -> tuple[Action, ...]:
@@ -36,7 +37,8 @@ def decide(ask: Ask, view: FleetView, chooser: Chooser, *, draw: float, id: str)
     When nobody can answer, the mask leaves Shed alone and Shed is the decision.
     """
     observation = encode(ask, view, chooser.budgets)
-    probabilities = explored(chooser.policy(observation), observation, chooser.explore)
+    explore = 0.0 if ask.tier in chooser.settled else chooser.explore
+    probabilities, floor = explored(chooser.policy(observation), observation, explore)
     index, actions = choose(probabilities, draw), chooser.actions
     tokens = 0.0 if index == len(actions) - 1 else observation.features[index * N_FEATURES + TOKENS] * ask.n
     decision = Decision(
@@ -47,6 +49,7 @@ def decide(ask: Ask, view: FleetView, chooser: Chooser, *, draw: float, id: str)
         actions=actions,
         mask=observation.mask,
         probabilities=probabilities,
+        floor=floor,
         policy=chooser.name,
         encoder=ENCODER,
         observation=observation,

@@ -291,6 +291,7 @@ class Decision:
     actions: tuple[Action, ...]  # (A,)
     mask: Flags  # (A,) who could be chosen
     probabilities: Column  # (A,) of every candidate under the policy that chose; 0 where masked
+    floor: float  # the least probability that exploring gave to each action that is likely on time; 0: it was not explored
     policy: str  # name and version of what chose
     encoder: int  # version of the encoding
     observation: "Observation"

@@ -208,24 +208,29 @@ def share(scores: Cells) -> None:
 
 
 @numeric
-def explore_into(probabilities: Cells, x: Column, mask: Flags, weight: float, explore: float) -> None:
-    """Mix a policy's probabilities with even ones over the actions that are likely on time and worth their price, if there are any."""
+def explore_into(probabilities: Cells, x: Column, mask: Flags, weight: float, explore: float) -> float:
+    """Mix a policy's probabilities with even ones over the actions that are likely on time and worth their price, if there are any.
+
+    Returns the floor: the least probability that each of these has now; 0 when there is none.
+    """
     n = 0
     for a in range(len(probabilities) - 1):
         n += mask[a] and x[a * N_FEATURES + P_ON_TIME] >= FITS and is_worth(x, a * N_FEATURES, weight)
     if n == 0:
-        return
+        return 0.0
     for a in range(len(probabilities)):
         probabilities[a] *= 1.0 - explore
     for a in range(len(probabilities) - 1):
         if mask[a] and x[a * N_FEATURES + P_ON_TIME] >= FITS and is_worth(x, a * N_FEATURES, weight):
             probabilities[a] += explore / n
+    return explore / n
 
 
-def explored(probabilities: Column, observation: Observation, explore: float) -> Column:
-    """(1 - explore) of a policy and `explore` uniform over the actions that are likely on time; unchanged when none is."""
+def explored(probabilities: Column, observation: Observation, explore: float) -> tuple[Column, float]:
+    """(1 - explore) of a policy and `explore` uniform over the actions that are likely on time, and their floor; unchanged, and 0, when
+    none is."""
     if not explore:
-        return probabilities
+        return probabilities, 0.0
     mixed = list(probabilities)
-    explore_into(mixed, observation.features, observation.mask, observation.weight, explore)
-    return mixed
+    floor = explore_into(mixed, observation.features, observation.mask, observation.weight, explore)
+    return mixed, floor

@@ -16,7 +16,7 @@ import orjson
 from .encode import Caps, Seen, asked_of
 from .facts import SLO, Action, Ask, Budget, Columns, Constants, Decision, Ending, FleetView, Length, Outcome
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 class BadRecord(ValueError):
@@ -106,7 +106,12 @@ def convert_2_3(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "signal": None}
 
 
-CONVERTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: convert_1_2, 2: convert_2_3}
+def convert_3_4(raw: dict[str, Any]) -> dict[str, Any]:
+    """Schema 4 tells the floor of what was explored. Before, it is not known."""
+    return {**raw, "decision": {**raw["decision"], "floor": None}}
+
+
+CONVERTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: convert_1_2, 2: convert_2_3, 3: convert_3_4}
 """schema n -> the function that makes it n + 1."""
 
 

@@ -17,6 +17,7 @@ from .config import BackendConfig, Config
 from .endpoints import About, Answer, fail
 from .engines import ENGINES
 from .errors import Failure
+from .follow import keep_following
 from .metrics import Metrics
 from .probe import keep_asking
 from .provider import Provider, Source, leave
@@ -94,13 +95,14 @@ def build(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         here.memory.adopt(config.replay)
-        probing = asyncio.create_task(keep_asking(here))
+        beside = [asyncio.create_task(keep_asking(here)), asyncio.create_task(keep_following(here))]
         try:
             yield
         finally:
-            probing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await probing
+            for task in beside:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             here.close()
             if any(isinstance(upstream, Provider) for upstream in here.upstreams.values()):
                 await leave()
@@ -119,6 +121,7 @@ def build(
         Route("/openapi.json", about.openapi),
         Route("/admin/backends", about.admin_backends),
         Route("/admin/records", about.admin_records),
+        Route("/admin/state", about.admin_state),
     ]
     app = Proxy(answers, routes=routes, lifespan=lifespan, exception_handlers={404: fail, 405: fail, Failure: fail, Exception: fail})
     app.router.redirect_slashes = False

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import click
@@ -11,15 +11,15 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bestserve.policy import task
 from bestserve.policy.calibration import calibrated
-from bestserve.policy.decide import actions_of, decide
+from bestserve.policy.decide import decide
 from bestserve.policy.encode import Observation
-from bestserve.policy.facts import Ask, Decision
+from bestserve.policy.facts import Decision
 from bestserve.policy.fleet import Fleet
 
+from . import typical
 from .check_provider import problems_of
-from .choosers import chosen
+from .choosers import chosen, learned
 from .config import BackendConfig, Config
 from .dialects.dialect import MODELS, models_of
 from .dialects.sglang import SGLANG
@@ -28,9 +28,8 @@ from .errors import BackendFailure
 from .provider import leave
 from .reading import Reading
 from .serving import timeouts_of
+from .takeup import take
 from .upstream import Upstream
-
-TYPICAL_PROMPT = 1020  # tokens: the median of Azure's 2023 conversation trace (AzurePublicDataset, CC-BY 4.0)
 
 
 @dataclass(slots=True)
@@ -173,7 +172,7 @@ def _would_do(config: Config) -> tuple[dict[str, Any], str | None]:
     ]
     plan = {
         "policy": decision.policy,
-        "prompt_tokens": TYPICAL_PROMPT,
+        "prompt_tokens": typical.PROMPT,
         "candidates": candidates,
         "models": dict(config.models),
         "prompts_read_by": _reads(config),
@@ -190,25 +189,13 @@ def _reads(config: Config) -> str:
 
 def _typical(config: Config) -> tuple[Decision, Observation, str | None]:
     backends = config.facts()
-    chooser, refusal = chosen(config.policy, actions_of(backends, config.budgets), config.budgets)
+    chooser, refusal = chosen(config, backends)
+    if config.policy.follows:
+        taken = take(config.policy.dir, [typical.observation(config)])
+        chooser = chooser if taken.standing is None else learned(taken.standing, config, backends)
+        refusal = next(iter(taken.refusals), refusal if taken.standing is None else None)
     fleet = Fleet(calibrated(backends, chooser.calibration))
-    ask = Ask(
-        endpoint="chat",
-        model="",
-        allowed=frozenset(fleet.names),
-        stream=True,
-        prompt_tokens=TYPICAL_PROMPT,
-        max_tokens=None,
-        n=1,
-        needs=frozenset(),
-        task=task.prior(),
-        length=task.length(),
-        slo=config.slo_for("default"),
-        tier="default",
-        weight=1.0,
-        usd_weight=config.policy.usd_weight,
-    )
-    decision, observation = decide(ask, fleet.view(0.0), chooser, draw=0.0, id="check")
+    decision, observation = decide(typical.ask(config), fleet.view(0.0), replace(chooser, explore=0.0), draw=0.0, id="check")
     return decision, observation, refusal
 
 
@@ -234,7 +221,7 @@ def _print(config: Config, findings: list[Finding], plan: dict[str, Any], refusa
 def _print_plan(console: Console, config: Config, plan: dict[str, Any]) -> None:
     console.print(f"prompts are read by: {plan['prompts_read_by']}", highlight=False)
     console.print("models: " + "; ".join(f"{alias} → {', '.join(names)}" for alias, names in config.models.items()), highlight=False)
-    table = Table(title=f"a prompt of {TYPICAL_PROMPT} tokens on the idle fleet, by {plan['policy']}", title_justify="left")
+    table = Table(title=f"a prompt of {typical.PROMPT} tokens on the idle fleet, by {plan['policy']}", title_justify="left")
     for name in ("backend", "budget", "chance", "first token", "per token", "quality", "on time", "cost"):
         table.add_column(name, justify="right" if name != "backend" else "left")
     for c in plan["candidates"]:

@@ -1,27 +1,39 @@
-"""Who decides, as a config says: a learned policy where one can be read, else the rule that takes its place."""
+"""Who decides: a learned policy where one can be read, else the rule that takes its place."""
+
+from dataclasses import replace
 
 from bestserve.policy import heuristics
 from bestserve.policy.actor import Actor
-from bestserve.policy.checkpoint import BadCheckpoint
-from bestserve.policy.decide import Chooser
-from bestserve.policy.facts import Action, Budget
+from bestserve.policy.checkpoint import BadCheckpoint, Checkpoint
+from bestserve.policy.decide import Chooser, actions_of
+from bestserve.policy.facts import Action, Backend, Budget
 
 from . import checkpoints
-from .config import PolicyConfig
+from .config import Config
 
 
-def ruled(name: str, actions: tuple[Action, ...], budgets: tuple[Budget, ...], explore: float = 0.0) -> Chooser:
-    """A reference policy."""
-    return Chooser(name, heuristics.by_name(name, actions), actions, budgets, explore)
+def ruled(name: str, actions: tuple[Action, ...], budgets: tuple[Budget, ...]) -> Chooser:
+    """A reference policy that explores nothing."""
+    return Chooser(name, heuristics.by_name(name, actions), actions, budgets)
 
 
-def chosen(policy: PolicyConfig, actions: tuple[Action, ...], budgets: tuple[Budget, ...]) -> tuple[Chooser, str | None]:
-    """Who decides; and why the checkpoint does not, where one is named that cannot be used."""
-    refusal = None
+def chosen(config: Config, backends: tuple[Backend, ...]) -> tuple[Chooser, str | None]:
+    """Who decides where nothing is published; and why the checkpoint does not, where one is named that cannot be used."""
+    policy, refusal = config.policy, None
     if policy.checkpoint is not None:
         try:
-            actor = Actor(checkpoints.load(policy.checkpoint))
-            return Chooser(actor.name, actor, actions, budgets, policy.explore, actor.checkpoint.calibration), None
+            return learned(checkpoints.load(policy.checkpoint), config, backends), None
         except BadCheckpoint as error:
             refusal = f"policy.checkpoint: {error}; {policy.fallback} decides"
-    return ruled(policy.fallback, actions, budgets, policy.explore), refusal
+    return _exploring(ruled(policy.fallback, actions_of(backends, config.budgets), config.budgets), config), refusal
+
+
+def learned(checkpoint: Checkpoint, config: Config, backends: tuple[Backend, ...]) -> Chooser:
+    """A checkpoint's policy on a fleet."""
+    actions = actions_of(backends, config.budgets)
+    chooser = Chooser(checkpoint.name, Actor(checkpoint), actions, config.budgets, calibration=checkpoint.calibration)
+    return _exploring(chooser, config)
+
+
+def _exploring(chooser: Chooser, config: Config) -> Chooser:
+    return replace(chooser, explore=config.policy.explore, settled=config.settled)

@@ -44,7 +44,7 @@ __all__ = ["BadConfig", "Config", "Problem", "environment", "load", "parse"]
 Capability = Literal["tools", "json", "vision", "audio", "embeddings", "responses", "logprobs"]
 Tier = Literal["flex", "default", "priority"]
 Engine = Literal["sglang", "vllm", "openai", "litellm"]
-Overflow = Literal["allowed", "never"]
+Permission = Literal["allowed", "never"]
 TIERS: tuple[str, ...] = get_args(Tier)  # from the lowest to the highest
 FALLBACKS = tuple(name for name in heuristics.NAMES if name != "static")
 
@@ -257,7 +257,8 @@ class TierDeadlines(Deadlines):
     """What one service tier is promised, and what it is worth."""
 
     weight: Maybe[Weight] = Field(default=None, description="worth of an answer on time; unset: 0.5 for flex, 1, 2 for priority")
-    overflow: Overflow = Field(default="allowed", description="whether backends that are paid for may answer: allowed or never")
+    overflow: Permission = Field(default="allowed", description="whether backends that are paid for may answer: allowed or never")
+    explore: Permission = Field(default="allowed", description="whether `policy.explore` holds for this tier: allowed or never")
 
 
 class SLOConfig(Section):
@@ -271,11 +272,23 @@ class SLOConfig(Section):
     tasks: Table[Task, Deadlines] = Field(default={}, description="what differs for one kind of task")
 
 
+class Canary(Section):
+    """How a version that has just been published is tried: in turns with what stood before, until it stands or goes."""
+
+    window_s: StrictFloat = Field(default=30.0, ge=1, le=3600, description="seconds of each turn, by the clock")
+    pairs: StrictInt = Field(default=10, ge=0, le=1000, description="pairs of turns until the new version stands; 0: it stands at once")
+    requests: StrictInt = Field(default=20, ge=1, le=100_000, description="fewest requests of a turn that counts, of all workers together")
+    strange: StrictFloat = Field(
+        default=0.2, gt=0, le=1, description="share of requests unlike anything that it was trained on, beyond which it goes; 1: never"
+    )
+
+
 class PolicyConfig(Section):
     """Who decides."""
 
     checkpoint: Maybe[CheckpointFile] = Field(
-        default=None, description="the learned policy; with none, or one that cannot be used, the fallback decides"
+        default=None,
+        description="the learned policy until one is published in `dir`; without either the fallback decides, with none it always does",
     )
     explore: StrictFloat = Field(
         default=0.0, ge=0, le=0.2, description="share of requests decided at random among the possible, to learn from"
@@ -284,8 +297,14 @@ class PolicyConfig(Section):
     usd_weight: Usd = Field(
         default=100.0, description="reward that a dollar is worth; at 100, an answer of quality 1 on time is worth a cent"
     )
-    dir: Folder = Field(default=Path("policies"), description="where checkpoints are published; starts at the config file")
+    dir: Folder = Field(default=Path("policies"), description="where policies are published, which are followed; starts at the config file")
+    canary: Canary = Field(default=EMPTY, description="how what was just published is tried")
     seed: Maybe[Seed] = Field(default=None, description="of the policy's dice; none takes a fresh one")
+
+    @property
+    def follows(self) -> bool:
+        """Whether what is published in `dir` decides: unless the config says `checkpoint: none`."""
+        return self.checkpoint is not None or "checkpoint" not in self.model_fields_set
 
 
 class ClassifyConfig(Section):
@@ -434,6 +453,11 @@ class Config(Section):
     def _said(self, name: str, overrides: list[Deadlines | None]) -> Any:
         said = (override for override in overrides if override is not None and name in override.model_fields_set)
         return getattr(next(said, self.slo), name)
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """The tiers in which nothing is explored."""
+        return frozenset(tier for tier, said in self.slo.tiers.items() if said.explore == "never")
 
     def may_overflow(self, tier: str) -> bool:
         """Whether a request of this tier (auto is default) may be answered by a backend that is paid for."""

@@ -121,6 +121,11 @@ class About:
         self._admit_admin(request)
         return Response(b"".join(map(to_bytes, self.here.recent)), media_type="application/x-ndjson")
 
+    async def admin_state(self, request: Request) -> Response:
+        """GET /admin/state: who decides, and how a trial goes."""
+        self._admit_admin(request)
+        return _json({"policy": self.here.deciders.state()})
+
     def _admit(self, request: Request) -> Caller:
         return self.here.keys.check(_authorization(request))
 

@@ -61,13 +61,22 @@ TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "bestserve_spend_cap_usd": ("gauge", ("backend", "window"), "The most that may be."),
     "bestserve_policy_info": ("gauge", ("version",), "1 for the policy that decides."),
     "bestserve_policy_fallback_total": ("counter", (), "Decisions that the fallback made because the policy failed."),
-    "bestserve_policy_refused_total": ("counter", (), "Checkpoints that could not be used; the fallback decides in their place."),
+    "bestserve_policy_refused_total": ("counter", (), "Checkpoints that could not be used; what decided before, or the fallback, goes on."),
+    "bestserve_policy_canary": ("gauge", ("version",), "1 for a policy on trial, which takes turns with the one that decides."),
+    "bestserve_policy_canary_reward": ("gauge", ("policy",), "Mean reward of a request in the turns of the old policy and of the new."),
+    "bestserve_policy_strange_ratio": (
+        "gauge",
+        (),
+        "Share of the latest requests unlike what the policy on trial was trained on.",
+    ),
+    "bestserve_policy_rollbacks_total": ("counter", ("reason",), "Trials that ended with a rollback: by their reward, or their range."),
+    "bestserve_policy_dir_failing": ("gauge", (), "Processes that cannot read or write the policy directory now."),
     "bestserve_backend_up": ("gauge", ("backend",), "1 when the backend is ready and its circuit closed."),
     "bestserve_backend_load_age_seconds": ("gauge", ("backend",), "Age of the backend's last report of its load."),
 }
 """name -> (kind, labels, help). docs/metrics.md is printed from it."""
 
-_SUMMED = ("bestserve_inflight", "bestserve_replay_failing")
+_SUMMED = ("bestserve_inflight", "bestserve_replay_failing", "bestserve_policy_dir_failing")
 """Gauges that are summed over worker processes."""
 
 _BUCKETS = {
@@ -161,6 +170,10 @@ class Metrics:
     def refused_policy(self) -> None:
         """A checkpoint could not be used."""
         self._count("bestserve_policy_refused_total")
+
+    def rolled_back(self, reason: str) -> None:
+        """A policy on trial went."""
+        self._count("bestserve_policy_rollbacks_total", reason)
 
     def replay_unkept(self) -> None:
         """The coin dropped a Record."""

@@ -10,7 +10,7 @@ Every file appears whole or not at all: written aside, forced to the disk, renam
 host wait for each other; hosts that share a directory need a file system that has locks. Readers take no lock.
 
 A version that was just published is on trial: live proxies let it decide in turns with what stood before, and write down here that it
-stands (`promote`) or goes (`rollback`). See `policy.canary`.
+stands (`promote`) or goes (`withdraw`). See `policy.canary`.
 """
 
 import fcntl
@@ -102,22 +102,25 @@ def promote(directory: Path, version: str, why: str, *, wall: Wall = time.time) 
     return True
 
 
-def rollback(directory: Path, why: str, *, version: str | None = None, wall: Wall = time.time) -> Pointer:
-    """Go back to what stood before. With `version`, only if that is what decides now: else nothing is done.
-
-    Raises Unpublished and OSError.
-    """
+def withdraw(directory: Path, version: str, why: str, *, wall: Wall = time.time) -> bool:
+    """A trial was not stood. False when that version is not on trial (any more). Raises OSError."""
     with _writing(directory):
         was = current(directory)
-        if version is not None and version != was.version:
-            return was
+        if was.version != version or not was.trial:
+            return False
+        _go_back(directory, was, why, wall())
+    return True
+
+
+def rollback(directory: Path, why: str, *, wall: Wall = time.time) -> Pointer:
+    """Go back to what stood before. Raises Unpublished and OSError."""
+    with _writing(directory):
+        was = current(directory)
         if was.version is None:
             raise Unpublished(f"nothing published decides in {directory}: there is nothing to go back from")
         if was.pinned:
             raise Unpublished(f"{was.version} is pinned: pin another version, or unpin first")
-        now = wall()
-        _note(directory, now, "rollback", was.version, why=why)
-        return _point(directory, Pointer(next(iter(was.before), None), before=was.before[1:], since=now))
+        return _go_back(directory, was, why, wall())
 
 
 def pin(directory: Path, named: str, *, wall: Wall = time.time) -> Pointer:
@@ -215,6 +218,11 @@ def _verdict(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):  # a version is one without it
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def _go_back(directory: Path, was: Pointer, why: str, now: float) -> Pointer:
+    _note(directory, now, "rollback", str(was.version), why=why)
+    return _point(directory, Pointer(next(iter(was.before), None), before=was.before[1:], since=now))
 
 
 def _tried(was: Pointer, version: str, now: float) -> Pointer:

@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from bestserve.policy.price import prices, wanted
 from bestserve.policy.record import Record
 
 from .board import Board
-from .choosers import chosen, ruled
+from .choosers import ruled
 from .config import BackendConfig, Config
+from .deciders import Deciders
 from .dialects import openai
 from .errors import BadAsk, Forbidden, NotFound
 from .gates import Gates
@@ -54,11 +56,10 @@ class Serving:
     memory: Memory = field(init=False)
     gates: Gates = field(init=False)
     fleet: Fleet = field(init=False)
-    chooser: Chooser = field(init=False)
-    fallback: Chooser = field(init=False)
+    deciders: Deciders = field(init=False)
+    turn: Chooser = field(init=False)  # whose it is
     keys: Keys = field(init=False)
     passing: Chooser = field(init=False)  # of what is only passed on
-    decides: str | None = field(init=False, default=None)  # the policy's name, as the metrics know it
     bought: frozenset[str] = field(init=False)  # backends whose answers are paid for
     began: float = field(init=False)
     upstreams: dict[str, Source] = field(init=False, default_factory=dict)
@@ -74,6 +75,7 @@ class Serving:
         self.keys = Keys(self.config.keys)
         circuit = self.config.circuit
         self.fleet = Fleet((), CircuitRules(failures=circuit.failures, open_s=circuit.open_ms / 1000))
+        self.deciders = Deciders(self.metrics, self.wall)
         self.adopt(self.config)
 
     # --- config ---
@@ -93,14 +95,9 @@ class Serving:
         backends = config.facts()
         self.gates.adopt(config)
         self.bought = frozenset(backend.name for backend in config.backends if backend.is_bought)
-        actions = actions_of(backends, config.budgets)
-        policy = config.policy
-        self.chooser, refusal = chosen(policy, actions, config.budgets)
-        self.fleet.replace(calibrated(backends, self.chooser.calibration))
-        if refusal is not None:
-            log.error(refusal)
-            self.metrics.refused_policy()
-        self.fallback = ruled(policy.fallback if policy.checkpoint else "deadline-greedy", actions, config.budgets)
+        self.deciders.adopt(config, backends)
+        self.turn = self.chooser
+        self.fleet.replace(calibrated(backends, self.turn.calibration))
         self.passing = ruled("least-loaded", actions_of(self.fleet.backends, _PLAIN), _PLAIN)
         if config.keys != self.config.keys:  # a reload that changes no key gives nobody a new quota
             self.keys = Keys(config.keys)
@@ -112,16 +109,15 @@ class Serving:
         self._slos.clear()
         self._allowed = _allowed(config)
         self.config = config
-        self._say_who_decides()
 
-    def take_up(self, chooser: Chooser) -> None:
+    def _hand_over(self, chooser: Chooser) -> None:
         """Let another policy decide from the next request on, and believe of the backends what it brings."""
-        self.fleet.replace(calibrated(self.config.facts(), chooser.calibration))
-        self.reading.believe(self.fleet.backends)
-        for longer in self.reading.longer():
-            self.fleet.expect_longer(*longer)
-        self.chooser = chooser
-        self._say_who_decides()
+        if chooser.calibration != self.turn.calibration:
+            self.fleet.replace(calibrated(self.config.facts(), chooser.calibration))
+            self.reading.believe(self.fleet.backends)
+            for longer in self.reading.longer():
+                self.fleet.expect_longer(*longer)
+        self.turn = chooser
 
     def close(self) -> None:
         """Close idle connections and the book of what was paid, and hand over what was counted."""
@@ -129,12 +125,6 @@ class Serving:
         for upstream in self.upstreams.values():
             upstream.close()
         self.gates.close()
-
-    def _say_who_decides(self) -> None:
-        if self.decides is not None:
-            self.metrics.gauge("bestserve_policy_info", 0, self.decides)
-        self.decides = self.chooser.name
-        self.metrics.gauge("bestserve_policy_info", 1, self.decides)
 
     def _close(self, name: str) -> None:
         if name in self.upstreams:
@@ -206,20 +196,34 @@ class Serving:
         """Choose a backend and a budget, or nobody. A policy that fails is replaced for this request, and counted."""
         if ask.endpoint not in openai.CAPS:
             return self._decided(ask, view, self.passing)
+        chooser = self.turn
         try:
-            decision, observation = self._decided(ask, view, self.chooser)
+            decision, observation = self._decided(ask, view, chooser)
         except (ValueError, ArithmeticError, IndexError):
-            log.exception("the policy %s failed; the fallback decides", self.chooser.name)
+            log.exception("the policy %s failed; the fallback decides", chooser.name)
             self.metrics.fell_back()
-            decision, observation = self._decided(ask, view, self.fallback)
+            decision, observation = self._decided(ask, view, self.deciders.fallback)
         self.fleet.note(observation)
         return decision, observation
 
     def _decided(self, ask: Ask, view: FleetView, chooser: Chooser) -> tuple[Decision, Observation]:
         return decide(ask, view, chooser, draw=self.draw(), id=self.new_id())
 
+    @property
+    def chooser(self) -> Chooser:
+        """The policy that stands."""
+        return self.deciders.chooser
+
+    def samples(self, most: int) -> list[Observation]:
+        """What the latest requests looked like to a policy, the latest first; at most so many."""
+        seen = (record.decision.observation for record in reversed(self.recent) if record.ask.endpoint in openai.CAPS)
+        return list(islice(seen, most))
+
     def view(self) -> FleetView:
-        """The fleet now, with what sibling processes have open."""
+        """The fleet now, with what sibling processes have open, as whoever decides next believes it to be."""
+        chooser = self.deciders.now()
+        if chooser is not self.turn:
+            self._hand_over(chooser)
         if self.board is not None:
             self.fleet.siblings(self.board.others(self.row, self.fleet.names))
         return self.fleet.view(self.clock())
@@ -247,7 +251,10 @@ class Serving:
     def report(self, record: Record, arrived: float) -> None:
         """Take note of an ended attempt."""
         self.recent.append(record)
-        self.metrics.ended(record, self.clock() - arrived)
+        now = self.clock()
+        self.metrics.ended(record, now - arrived)
+        if self.deciders.trial is not None:
+            self.deciders.trial.note(record, self.wall() - (now - record.decision.at))
         longer = self.reading.note(record)
         if longer is not None:
             self.fleet.expect_longer(*longer)

@@ -368,7 +368,7 @@ async def test_keys_and_prompts_are_nowhere(tmp_path, caplog, capfd, monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(type(here.serving), "view", breaks)
             await one(ask)
-        here.serving.chooser = replace(here.serving.chooser, policy=breaks)
+        here.serving.deciders.chooser = replace(here.serving.chooser, policy=breaks)
         await one(ask)
         await (await here.ask({"decision": CANARY, "score": CANARY, "comment": CANARY}, "/v1/feedback", **key(TEAM))).answer()
         await here.settled()

@@ -1,5 +1,7 @@
 """Mask, score, choose."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -38,6 +40,18 @@ def test_a_decision_carries_what_is_needed_to_judge_it():
     assert made.actions[made.index] == made.action
     assert made.propensity == pytest.approx(1 / 12)
     assert made.expected_tokens == pytest.approx(float(observation["tokens"][made.index]))
+
+
+def test_a_decision_says_how_much_was_explored():
+    """The floor of every action that is likely on time; none in a tier in which nothing is explored."""
+    view, bold = Fleet(LADDER).view(0.0), replace(chooser("deadline-greedy", explore=0.12), settled=frozenset({"flex"}))
+
+    made, _ = decide(ask(tier="default"), view, bold, draw=0.0, id="d")
+    assert made.floor == pytest.approx(0.12 / 12)
+    assert min(p for p in made.probabilities if p) == pytest.approx(made.floor)
+
+    calm, _ = decide(ask(tier="flex"), view, bold, draw=0.0, id="d")
+    assert (calm.floor, max(calm.probabilities)) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -180,23 +180,24 @@ def test_exploration_pays_no_more_than_an_answer_is_worth():
     fleet = Fleet((*LADDER, BOUGHT))
     for usd_weight, tried in ((CENT, True), (20 * TOO_DEAR, False)):
         seen = encode(ask(allowed=frozenset(fleet.names), usd_weight=usd_weight), fleet.view(0.0), BUDGETS)
-        mixed = explored([0.0] * 16 + [1.0], seen, 0.1)
+        mixed, _ = explored([0.0] * 16 + [1.0], seen, 0.1)
         assert any(mixed[12:16]) is tried
         assert any(mixed[:12])
 
 
 def test_exploration_is_even_over_what_is_likely_on_time_and_nothing_else():
-    """Epsilon is spread over actions that meet the SLO; with none of them it is not spent."""
+    """Epsilon is spread over actions that meet the SLO, each has the floor; with none of them it is not spent."""
     seen = view({"large": 64})
     observation = encode(ask(slo=SLO(tpot_s=0.05)), seen, BUDGETS)
     greedy = by_name("deadline-greedy", actions_of(LADDER, BUDGETS))(observation)
 
-    mixed = explored(greedy, observation, 0.1)
+    mixed, floor = explored(greedy, observation, 0.1)
     assert sum(mixed) == pytest.approx(1.0)
+    assert min(p for p in mixed if p) == pytest.approx(floor) == 0.1 / sum(p > 0 for p in mixed)
     assert set(mixed[8:12]) == {0}
 
     late = encode(ask(slo=SLO(ttft_s=1e-6)), seen, BUDGETS)
-    assert explored(greedy, late, 0.1) == greedy
+    assert explored(greedy, late, 0.1) == (greedy, 0.0)
 
 
 def test_an_unknown_policy_is_refused_with_the_list():

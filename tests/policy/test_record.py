@@ -63,6 +63,12 @@ def test_a_signal_is_told_in_every_line_since_there_were_some():
     assert (told[3][1]["rows"], told[3][1]["fence"], told[3][1]["tokens"]) == ([3, 17, 2040], True, 40)
 
 
+def test_the_floor_of_exploration_is_told_since_schema_4():
+    """Before, it is not known; 0 says that nothing was explored."""
+    told = {n: [from_bytes(line).decision["floor"] for line in (GOLDEN / f"schema-{n}.jsonl").read_bytes().splitlines()] for n in (1, 3, 4)}
+    assert told == {1: [None, None], 3: [None, None], 4: [0.0, 0.0025]}
+
+
 def test_there_is_a_golden_file_for_todays_schema():
     """A new schema comes with its own."""
     assert (GOLDEN / f"schema-{SCHEMA}.jsonl").is_file()
@@ -76,7 +82,7 @@ def test_there_is_a_golden_file_for_todays_schema():
         (b"[]", "AttributeError"),
         (b"{}", "not a schema number"),
         (b'{"schema": 99}', "please update"),
-        (b'{"schema": 1}', "request_id"),
+        (b'{"schema": 1}', "decision"),
     ],
 )
 def test_a_line_that_is_no_record_says_why(line, why):

@@ -195,7 +195,7 @@ def test_a_tier_is_worth_what_is_written_or_its_usual(folder):
         ("replay: {compression: lz4}", "c.yaml:3: replay.compression: must be 'gzip', 'zstd' or 'none', is 'lz4'"),
         ("replay: {fsync_ms: 0}", "c.yaml:3: replay.fsync_ms: must be at least 10, is '0'"),
         ("replay: {max_gb: 0}", "c.yaml:3: replay.max_gb: must be at least 0.001, is '0'"),
-        ("replay: {secret: canary}", "c.yaml:3: replay.secret: must be at least 16 characters without spaces"),
+        ("replay: {secret: magpie}", "c.yaml:3: replay.secret: must be at least 16 characters without spaces"),
         ("replay: {upload: /tmp}", "c.yaml:3: replay.upload: must be a URL that starts with one of s3://, gs://, az://, file://"),
         ("listen: 3", "c.yaml:3: listen: must be a mapping, is '3'"),
         ("listen: {host: {}}", "c.yaml:3: listen.host: must be text, is a mapping"),
@@ -244,11 +244,11 @@ def test_a_mistake_is_named_by_file_line_and_key(folder, text, said):
         ("url", "http://h:99999", "must be a URL like http://10.0.0.1:30000: invalid port number"),
         ("url", "'http://[::1'", "must be a URL like http://10.0.0.1:30000: invalid IPv6 address"),
         ("url", '"http://h\\n/"', "must be a URL like http://10.0.0.1:30000"),
-        ("url", "http://user:canary@h", "must not hold a user or a password; use api_key"),
+        ("url", "http://user:magpie@h", "must not hold a user or a password; use api_key"),
         ("url", "http://h/?x=1", "must not have a query or a fragment"),
         ("url", "http://h:0", "must be a URL like http://10.0.0.1:30000"),
-        ("url", "http://user:canary@h:99999", "must be a URL like http://10.0.0.1:30000: invalid port number"),
-        ("api_key", "a canary", "must be text without spaces"),
+        ("url", "http://user:magpie@h:99999", "must be a URL like http://10.0.0.1:30000: invalid port number"),
+        ("api_key", "a magpie", "must be text without spaces"),
         ("url", "http://h/v1/", "must not end in /v1, which is added"),
         ("name", "a b", "must be 1 to 64 letters, digits, dots, dashes or underscores, is 'a b'"),
         ("engine", "tgi", "must be 'sglang', 'vllm', 'openai' or 'litellm', is 'tgi'"),
@@ -269,7 +269,7 @@ def test_a_backend_that_cannot_be_is_refused(folder, key, value, said):
 
     assert f" backends[0].{key}" in found
     assert said in found
-    assert "canary" not in found
+    assert "magpie" not in found
 
 
 def test_a_profile_that_is_wrong_is_told_at_the_line_that_names_it(folder):
@@ -432,11 +432,11 @@ def test_a_variable_is_put_in_after_yaml_was_read(folder):
 def test_no_secret_is_repeated(folder):
     """Neither what came from the environment, nor a key that cannot be one, nor in the printed config."""
     backend = fleet("a").replace("{name", "{api_key: '${KEY}', max_in_flight: '${KEY}', name")
-    said = "\n".join(problems(folder, backend + "keys: [{name: k, sha256: canary}]\ndefault_model: '${KEY}'", KEY="canary with spaces"))
-    config = read(folder, fleet("a").replace("{name", "{api_key: canary, name") + f"keys: [{{name: k, sha256: {SHA}}}]")
+    said = "\n".join(problems(folder, backend + "keys: [{name: k, sha256: magpie}]\ndefault_model: '${KEY}'", KEY="magpie with spaces"))
+    config = read(folder, fleet("a").replace("{name", "{api_key: magpie, name") + f"keys: [{{name: k, sha256: {SHA}}}]")
 
-    assert "canary" not in said
-    assert "canary" not in repr(config)
+    assert "magpie" not in said
+    assert "magpie" not in repr(config)
     assert SHA not in repr(config)
 
 

@@ -102,9 +102,13 @@ def test_only_what_is_on_trial_is_promoted_or_rolled_back_by_its_name(there):
     """A worker that is late with its opinion changes nothing."""
     first, second = there.publish(1), there.publish(2)
     assert not there.promote(first)
-    assert published.rollback(there.path, "late", version=first).version == second
+    assert not published.withdraw(there.path, first, "late")
     assert there.promote(second)
     assert not there.promote(second)
+    assert not published.withdraw(there.path, second, "late")
+    third = there.publish(3)
+    assert published.withdraw(there.path, third, "worse")
+    assert published.current(there.path).version == second
 
 
 def test_a_pinned_version_decides_whatever_is_published(there):
