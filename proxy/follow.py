@@ -80,7 +80,10 @@ class Follower:
         samples = self.here.samples(SAMPLES) or [typical.observation(self.here.config)]
         taken = await asyncio.to_thread(takeup.take, directory, samples, self.here.deciders.taken)
         if taken.key != self.here.deciders.taken.key:
+            before = self.here.deciders.trial
             self.here.deciders.take_up(taken)
+            if before is not None and not (taken.pointer.trial and taken.pointer.version == before.version):
+                await asyncio.to_thread(forget, directory, before.version)
 
     async def _try(self, trial: Trial, directory: Path) -> None:
         """Write down what was seen, once a window; and conclude, when all have."""
@@ -89,8 +92,9 @@ class Follower:
         if window != self._written:
             self._written = window
             await self._write(directory, share, directory, trial.version, self.writer, dict(trial.sums))
-        if (window != self._judged and now - window * rules.window_s >= min(AFTER_S, rules.window_s / 2)) or rules.pairs == 0:
-            self._judged = window
+        known = canary.window_at(now - min(AFTER_S, rules.window_s / 2), rules)
+        if known != self._judged or rules.pairs == 0:
+            self._judged = known
             await self._judge(trial, directory)
 
     async def _judge(self, trial: Trial, directory: Path) -> None:
@@ -115,7 +119,6 @@ class Follower:
             await self._go_back(trial, directory, "reward", str(finding))
         elif finding.state is State.STANDS and await self._write(directory, published.promote, directory, trial.version, str(finding)):
             log.info("%s stands: %s", trial.version, finding)
-            await asyncio.to_thread(forget, directory, trial.version)
 
     async def _go_back(self, trial: Trial, directory: Path, reason: str, why: str) -> None:
         """For everybody; where that cannot be written down, at least here."""
@@ -123,7 +126,6 @@ class Follower:
         if ours is not False:
             log.error("%s is rolled back%s: %s", trial.version, " in this process alone" if ours is None else "", why)
             self.here.metrics.rolled_back(reason)
-            await asyncio.to_thread(forget, directory, trial.version)
         if ours is None:
             self.here.deciders.veto(trial.version)
 
