@@ -193,12 +193,18 @@ def _entry(head: dict[str, Any], line: bytes, cut: int) -> Entry:
         return Lost(**common, n=int(head["lost"]), why=str(head["why"]), first=head["first"], last=head["last"])
     common |= {"seq": int(head["seq"]), "decision": str(head["decision"])}
     if kind == "feedback":
-        return Said(**common, key=str(head["key"]), score=float(head["score"]))
+        return Said(**common, key=str(head["key"]), score=_score(head["score"]))
     if kind != "record":
         raise ValueError(f"kind: {kind!r} is not a kind of line")
     around = Around(float(head["odds"]), str(head["key"]), head["prompt"], bool(head["left"]))
     raw = line[cut + len(_MARK) : -2] if cut >= 0 else orjson.dumps(head["record"])
     return Kept(**common, took=float(head["took"]), attempt=int(head["attempt"]), around=around, raw=raw)
+
+
+def _score(said: Any) -> float:
+    if not isinstance(said, int | float) or not 0 <= said <= 1:  # NaN is not, either
+        raise ValueError(f"score: {said!r} is no number from 0 to 1")
+    return float(said)
 
 
 def _bare(line: bytes) -> Kept:

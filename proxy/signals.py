@@ -41,7 +41,9 @@ class Joined:
 class Index:
     """What is said of decisions anywhere in the log. Made in a pass before the Records are read, since it may stand anywhere."""
 
-    _said: dict[str, tuple[float, str, int, float]] = field(default_factory=dict)  # decision -> time, writer, number, score
+    _said: dict[tuple[str, str], tuple[float, str, int, float]] = field(
+        default_factory=dict
+    )  # decision, key -> time, writer, number, score
     _begun: "dict[str, array[float]]" = field(default_factory=lambda: defaultdict(lambda: array("d")))  # prompt -> begins of its requests
 
     @classmethod
@@ -59,13 +61,13 @@ class Index:
         return index
 
     def hear(self, said: Said) -> None:
-        """The latest word on a decision counts, wherever it was written."""
-        word = (said.wall, said.writer, said.seq, said.score)
-        self._said[said.decision] = max(word, self._said.get(said.decision, word))
+        """The latest word on a decision counts, wherever it was written; and only its own key's."""
+        word, place = (said.wall, said.writer, said.seq, said.score), (said.decision, said.key)
+        self._said[place] = max(word, self._said.get(place, word))
 
-    def score(self, decision: str) -> float | None:
-        """What was said of a decision last."""
-        word = self._said.get(decision)
+    def score(self, decision: str, key: str) -> float | None:
+        """What a decision's key said of it last."""
+        word = self._said.get((decision, key))
         return None if word is None else word[3]
 
     def retried_s(self, kept: Kept, within_s: float = RETRY_S) -> float | None:
@@ -78,7 +80,7 @@ class Index:
 
     def signals(self, kept: Kept, line: Line) -> Signals:
         """All that is known of an attempt."""
-        return Signals(line.outcome.cut, kept.around.left, self.retried_s(kept), self.score(kept.decision))
+        return Signals(line.outcome.cut, kept.around.left, self.retried_s(kept), self.score(kept.decision, kept.around.key))
 
 
 def joined(

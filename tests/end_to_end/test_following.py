@@ -1,6 +1,5 @@
 """What is published is followed, within one process: taken up, refused, tried in turns, rolled back."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -255,11 +254,16 @@ async def test_what_others_have_seen_counts(tmp_path):
         assert published.listed(folder(here))[0].state == "rolled back"
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-async def test_a_directory_that_may_not_be_read_changes_nothing(tmp_path):
-    """A metric says so."""
+async def test_a_directory_that_is_none_changes_nothing(tmp_path, caplog):
+    """A metric says so, and the log once."""
     async with world(tmp_path, policy=NO_TRIAL) as here:
-        folder(here).mkdir(mode=0)
-        await Follower(here.serving).step()
+        folder(here).write_text("a file")
+        follower = Follower(here.serving)
+        for _ in range(2):
+            await follower.step()
         assert await decided(here) == "deadline-greedy"
         assert metric(here, "bestserve_policy_dir_failing 1.0")
+        assert caplog.text.count("cannot be read") == 1
+        folder(here).unlink()
+        await follower.step()
+        assert metric(here, "bestserve_policy_dir_failing 0.0")

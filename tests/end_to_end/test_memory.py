@@ -1,12 +1,15 @@
 """What the proxy remembers of its requests: lines of the replay log, and what clients say afterwards."""
 
 import asyncio
+from collections import Counter
 from hashlib import sha256
 
 import pytest
 
+from bestserve.policy.opinions import weights
 from bestserve.proxy.config import parse
 from bestserve.proxy.entries import Kept, Said
+from bestserve.proxy.errors import Failure
 from bestserve.proxy.log_verify import verify
 from bestserve.proxy.segments import files
 from bestserve.proxy.signals import joined
@@ -133,6 +136,35 @@ async def test_ten_thousand_scores_of_one_key_stay_within_their_bound(tmp_path):
     assert set(statuses) == {200, 400, 404, 429}
     scores = {each.kept.around.key: each.signals.score for each in read(tmp_path)}
     assert scores == {"team-a": 0.14, "team-b": None}
+
+
+async def test_poisoned_feedback_moves_nothing_beyond_its_bound(tmp_path):
+    """Ten thousand scores of one key, for its own answers and for others', numbers that are none: what is learnt moves by its share."""
+    async with world(tmp_path, more=KEYS + "\nreplay: {dir: replay, fsync_ms: 10, feedback_per_minute: 1000000}\n") as here:
+        honest = [await answered(here, **key(A)) for _ in range(20)]
+        bad = [await answered(here, **key(B)) for _ in range(80)]
+        for decision in honest:
+            assert (await rate(here, decision, 0.8, **key(A))).status == 200
+        refused = 0
+        for i in range(10_000):
+            decision, score = (*bad, *honest)[i % 100], ("0", "NaN", "1e999", "0.0")[i // 100 % 4]
+            try:
+                here.serving.memory.feedback("team-b", f'{{"decision": "{decision}", "score": {score}}}'.encode())
+            except Failure:
+                refused += 1
+        assert (await rate(here, bad[0], "NaN", **key(B))).status == 400
+
+    assert refused == 10_000 - 80 * 50  # every other one of its own; the same again is the same
+    rows = [(each.kept.around.key, each.signals.score) for each in read(tmp_path)]
+    assert Counter(rows) == {("team-a", 0.8): 20, ("team-b", 0.0): 80}
+
+    def learnt(rows: list[tuple[str, float]]) -> float:
+        keys, scores = zip(*rows, strict=True)
+        w = weights(keys, scores, prior=30.0, share=0.2)
+        return (30.0 * 0.7 + sum(w * scores)) / (30.0 + sum(w))
+
+    assert abs(learnt(rows) - learnt(rows[:20])) <= 0.2
+    assert learnt(rows[:20]) > 0.7
 
 
 async def test_without_keys_everybody_is_one(tmp_path):

@@ -64,6 +64,11 @@ def test_a_line_that_another_tool_has_written_anew_reads_the_same():
         (b'{"kind":"feedback","format":1,"writer":"w","seq":1,"wall":1}\n', "'decision' is missing"),
         (b'{"kind":"gossip","format":1,"writer":"w","seq":1,"wall":1,"decision":"d"}\n', "'gossip' is not a kind of line"),
         (b'{"kind":"record","format":2}\n', "format 2 was written by a newer bestserve; this one reads up to 1: please update"),
+        (
+            b'{"kind":"feedback","format":1,"writer":"w","seq":1,"wall":1,"decision":"d","key":"k","score":"nan"}\n',
+            "score: 'nan' is no number",
+        ),
+        (b'{"kind":"feedback","format":1,"writer":"w","seq":1,"wall":1,"decision":"d","key":"k","score":1.5}\n', "1.5 is no number"),
         (b'{"schema":99}\n', "schema 99 was written by a newer bestserve"),
     ],
 )

@@ -11,8 +11,8 @@ def asked(name: str, *, at: float, prompt: str | None = "p1", writer: str = "w",
     return record_line(writer, seq, record(name, wall=1000.0 + at), Around(1.0, "team-a", prompt, left))
 
 
-def said(decision: str, score: float, *, at: float, writer: str = "w") -> bytes:
-    return feedback_line(writer, 9, wall=1000.0 + at, decision=decision, key="team-a", score=score)
+def said(decision: str, score: float, *, at: float, writer: str = "w", key: str = "team-a") -> bytes:
+    return feedback_line(writer, 9, wall=1000.0 + at, decision=decision, key=key, score=score)
 
 
 def signals(folder, *files: bytes):
@@ -32,6 +32,11 @@ def test_feedback_is_joined_wherever_it_stands(tmp_path):
         tmp_path, said("d1", 0.2, at=5, writer="v") + said("d1", 0.8, at=9, writer="v"), asked("d1", at=1) + said("d1", 0.4, at=7)
     )
     assert found["d1"].score == 0.8
+
+
+def test_only_the_word_of_a_decisions_own_key_counts(tmp_path):
+    """Whatever another says of it, and however late."""
+    assert signals(tmp_path, asked("d1", at=1) + said("d1", 0.4, at=7) + said("d1", 0.0, at=9, key="team-b"))["d1"].score == 0.4
 
 
 def test_without_feedback_there_is_no_score(tmp_path):
