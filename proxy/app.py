@@ -95,7 +95,7 @@ def build(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         here.memory.adopt(config.replay)
-        beside = [asyncio.create_task(keep_asking(here)), asyncio.create_task(keep_following(here))]
+        beside = [asyncio.create_task(task) for task in (keep_asking(here), keep_following(here), here.judge.keep_judging())]
         try:
             yield
         finally:
@@ -104,7 +104,7 @@ def build(
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             here.close()
-            if any(isinstance(upstream, Provider) for upstream in here.upstreams.values()):
+            if here.judge.has_asked or any(isinstance(upstream, Provider) for upstream in here.upstreams.values()):
                 await leave()
             await asyncio.to_thread(here.memory.close)
 

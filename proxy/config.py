@@ -386,6 +386,24 @@ class Replay(Section):
         return float("inf") if self.max_days is None else self.max_days * 86_400
 
 
+class JudgeConfig(Section):
+    """A model that scores a sample of answers. It is shown prompt and answer; of both, only the score is kept. See docs/policies.md."""
+
+    model: Word = Field(description="the model that judges, as LiteLLM names it: PROVIDER/MODEL; needs bestserve[providers]")
+    sample: StrictFloat = Field(default=0.01, gt=0, le=1, description="share of answers that are judged")
+    per_minute: Count = Field(default=30, description="most answers judged in any minute, by each worker")
+    spend: Spend = Field(default=EMPTY, description="the most that may be paid; one of the two has to be set where there is a price")
+    usd_per_million_input: MaybeUsd = Field(default=None, description="paid for what it is shown; none takes it from LiteLLM's table")
+    usd_per_million_output: MaybeUsd = Field(default=None, description="paid for what it says; likewise")
+    api_key: Maybe[Word] = Field(default=None, repr=False, description="bearer token; best as `${NAME}`")
+    litellm: Table[Word, Option] = Field(default={}, repr=False, description="what else LiteLLM needs for this provider: api_base …")
+
+    @property
+    def tariff(self) -> Tariff | None:
+        """What is paid by the token, where the config says it."""
+        return tariff(self.usd_per_million_input, self.usd_per_million_output, None)
+
+
 class Key(Section):
     """One caller's key. The key itself is never written down, only its hash."""
 
@@ -426,6 +444,7 @@ class Config(Section):
     timeouts: Timeouts = Field(default=EMPTY, description="how long a backend may take")
     circuit: Circuit = Field(default=EMPTY, description="when a failing backend is left alone")
     replay: Maybe[Replay] = Field(default=None, description="the log of decisions and what came of them; none keeps none")
+    judge: Maybe[JudgeConfig] = Field(default=None, description="the model that scores a sample of answers; none asks nobody")
     keys: tuple[Key, ...] = Field(default=(), description="who may call; when empty, everybody")
     state_dir: Folder = Field(default=Path("state"), description="what outlives a restart: the book of what was paid")
     log: Log = Field(default=EMPTY, description="what the proxy says")
@@ -538,6 +557,8 @@ def relate(file: File, *, serves: bool = True) -> None:
         _known(loc, name, "backend", backends.values(), file)
     for loc, name in file.texts("default_model").items():
         _known(loc, name, "alias", [*aliases, "none"], file)
+    if isinstance(getattr(file.places.get(("judge",)), "value", None), dict):
+        _judge(("judge",), file)
     for loc, word in file.texts("policy", "fallback").items():
         _fallback(loc, word, list(backends.values()), list(budgets.values()), file)
 
@@ -566,6 +587,27 @@ def _provider(loc: Loc, model: str | None, file: File) -> None:
         if known is not None and known.tariff is None and (*loc, "usd_per_million_input") not in file.places:
             told = f"LiteLLM knows no price of {model!r}: set usd_per_million_input and usd_per_million_output, to 0 if it is free"
             file.wrong((*loc, "model"), told)
+
+
+def _judge(loc: Loc, file: File) -> None:
+    """A judge needs a log for its scores, LiteLLM, a price, and a cap on what is paid."""
+    if ("replay",) not in file.places or _text(file, ("replay",)) == "none":
+        file.wrong(loc, "needs the replay log, where scores are kept: set replay")
+    model, said = _text(file, (*loc, "model")), _text(file, (*loc, "usd_per_million_input"))
+    _priced(loc, file)
+    try:
+        known = providers.known(model) if model else None
+    except ImportError:
+        file.wrong((*loc, "model"), "needs `pip install 'bestserve[providers]'`")
+    except ValueError as error:
+        file.wrong((*loc, "model"), str(error))
+    else:
+        if known is not None and known.tariff is None and said is None:
+            file.wrong((*loc, "model"), f"LiteLLM knows no price of {model!r}: set usd_per_million_input and _output, to 0 if free")
+        capped = any(_text(file, (*loc, "spend", f"usd_per_{span}")) not in (None, "none") for span in ("hour", "day"))
+        free = known is not None and known.tariff == FREE if said in (None, "none") else float(said or 0) == 0
+        if not capped and not free:
+            file.wrong((*loc, "spend"), "is missing: set usd_per_hour or usd_per_day, the most that may be paid to the judge")
 
 
 def _priced(loc: Loc, file: File) -> None:

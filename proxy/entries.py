@@ -53,7 +53,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A feedback line: what the caller with this key thought of an answer, from 0 to 1."""
+    """A feedback line: what the caller with this key thought of an answer, from 0 to 1; or what a judge did."""
 
     writer: str
     seq: int
@@ -61,6 +61,7 @@ class Said:
     decision: str
     key: str
     score: float
+    by: str | None = None  # "judge"; None: the caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,10 @@ def record_line(writer: str, seq: int, record: Record, around: Around) -> bytes:
     return b"%b%b%b}\n" % (orjson.dumps(head)[:-1], _MARK, to_bytes(record)[:-1])
 
 
-def feedback_line(writer: str, seq: int, *, wall: float, decision: str, key: str, score: float) -> bytes:
-    """What a client said."""
-    return _line(kind="feedback", format=FORMAT, writer=writer, seq=seq, wall=wall, decision=decision, key=key, score=score)
+def feedback_line(writer: str, seq: int, *, wall: float, decision: str, key: str, score: float, by: str | None = None) -> bytes:
+    """What a client said, or a judge."""
+    more = {} if by is None else {"by": by}
+    return _line(kind="feedback", format=FORMAT, writer=writer, seq=seq, wall=wall, decision=decision, key=key, score=score, **more)
 
 
 def lost_line(lost: Lost) -> bytes:
@@ -193,7 +195,7 @@ def _entry(head: dict[str, Any], line: bytes, cut: int) -> Entry:
         return Lost(**common, n=int(head["lost"]), why=str(head["why"]), first=head["first"], last=head["last"])
     common |= {"seq": int(head["seq"]), "decision": str(head["decision"])}
     if kind == "feedback":
-        return Said(**common, key=str(head["key"]), score=_score(head["score"]))
+        return Said(**common, key=str(head["key"]), score=_score(head["score"]), by=head.get("by"))
     if kind != "record":
         raise ValueError(f"kind: {kind!r} is not a kind of line")
     around = Around(float(head["odds"]), str(head["key"]), head["prompt"], bool(head["left"]))

@@ -28,6 +28,7 @@ COLUMNS = {
     "policy": "VARCHAR",
     "encoder": "INTEGER",
     "propensity": "DOUBLE",
+    "floor": "DOUBLE",
     "odds": "DOUBLE",
     "ending": "VARCHAR",
     "status": "INTEGER",
@@ -42,6 +43,7 @@ COLUMNS = {
     "left": "BOOLEAN",
     "retried_s": "DOUBLE",
     "score": "DOUBLE",
+    "judged": "DOUBLE",
     "digest": "VARCHAR",
 }
 """name -> SQL type. `backend` is empty for a shed; `prompt_tokens` are as the backend counted, else as we estimated."""
@@ -65,6 +67,7 @@ def row_of(joined: Joined) -> Row:
         "left": signals.left,
         "retried_s": signals.retried_s,
         "score": signals.score,
+        "judged": signals.judged,
     }
     return {name: found[name] if name in found else _first(name, line, decision) for name in COLUMNS}
 

@@ -69,6 +69,10 @@ class Memory:
         self._metrics.feedback("taken")
         return opinion
 
+    def judged(self, decision: str, caller: str, score: float) -> bool:
+        """Take note of what a judge thinks of an answer. False when there is no room for it."""
+        return self._replay is not None and self._replay.say(decision=decision, key=caller, score=score, by="judge")
+
     def _say(self, decision: str, caller: str, score: float) -> None:
         if self._replay is None or not self._replay.say(decision=decision, key=caller, score=score):
             raise NobodyCan("The feedback cannot be noted now. Please try again.", retry_after_s=1.0)

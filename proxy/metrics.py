@@ -56,6 +56,8 @@ TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "bestserve_replay_failing": ("gauge", (), "Processes that cannot write the replay log now."),
     "bestserve_replay_uploads_total": ("counter", ("result",), "Segments uploaded, and attempts that failed."),
     "bestserve_feedback_total": ("counter", ("result",), "Feedback, by what became of it."),
+    "bestserve_judge_total": ("counter", ("result",), "Answers of the sample that a judge scores, by what became of it."),
+    "bestserve_judge_usd_total": ("counter", (), "Dollars paid to the judge."),
     "bestserve_spend_usd_total": ("counter", ("backend",), "Dollars paid for attempts, as their Records say."),
     "bestserve_spend_window_usd": ("gauge", ("backend", "window"), "Dollars paid and set aside in the last hour or day, by all processes."),
     "bestserve_spend_cap_usd": ("gauge", ("backend", "window"), "The most that may be."),
@@ -174,6 +176,14 @@ class Metrics:
     def rolled_back(self, reason: str) -> None:
         """A policy on trial went."""
         self._count("bestserve_policy_rollbacks_total", reason)
+
+    def judged(self, result: str) -> None:
+        """An answer was judged, or why not."""
+        self._count("bestserve_judge_total", result)
+
+    def judge_paid(self, usd: float) -> None:
+        """For one answer."""
+        self._child("bestserve_judge_usd_total").inc(usd)
 
     def replay_unkept(self) -> None:
         """The coin dropped a Record."""

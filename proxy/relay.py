@@ -23,6 +23,7 @@ from bestserve.policy.record import Record
 from .dialects import openai, sse
 from .dialects.dialect import PATHS, Dialect
 from .errors import OURS, AskFailure, BadAsk, Broke, Failure, NobodyCan, Refused, Rejected, Shed, TooLong, error_body, response_of
+from .judge import Case
 from .provider import Answer, Source
 from .push import Aside, begun
 from .serving import Serving
@@ -100,7 +101,8 @@ class Relay:
     async def attempt(self, decision: Decision, view: FleetView, send: Send) -> bool:
         """One backend, one try. False when it said no, or failed, before the client had a byte."""
         here, begun = self.here, self.here.clock()
-        watch = Watch(begun, usage_asked=self.parsed.usage_asked, looks=here.reading.learns and self.odds > 0)
+        looks, keeps = here.reading.learns and self.odds > 0, self._is_judged()
+        watch = Watch(begun, usage_asked=self.parsed.usage_asked, looks=looks, keeps=keeps)
         cap, ours = _cap(self.parsed.max_tokens, decision.action.budget)
         ticket, grant = here.begin(decision, begun), None
         try:
@@ -131,6 +133,7 @@ class Relay:
             here.end(ticket, outcome, now)
             signal = here.reading.signal(self.parsed, self.ask, watch, outcome, decision.action.budget)
             self._report(decision, view, outcome, signal)
+            self._offer(decision, watch)
             self.tried += 1
         return self.started or watch.ending not in (Ending.REFUSED, Ending.BROKE)
 
@@ -248,6 +251,15 @@ class Relay:
         if lack is None:
             return Shed("The fleet is overloaded; an answer would have been late. Please try again later.", retry_after_s=retry_s)
         return NobodyCan("No backend can take the request now. Please try again later.", retry_after_s=retry_s)
+
+    def _is_judged(self) -> bool:
+        return self.odds > 0 and self.ask.endpoint in openai.CAPS and self.ask.n == 1 and self.here.judge.wants()
+
+    def _offer(self, decision: Decision, watch: Watch) -> None:
+        """Let a judge have an answer that it wanted, and that ended well."""
+        prompt = self.parsed.fields.get(PROMPT[self.ask.endpoint])
+        if watch.kept is not None and watch.ending is Ending.DONE and prompt is not None:
+            self.here.judge.offer(Case(decision.id, self.caller, bytes(prompt), bytes(watch.kept), self.parsed.stream))
 
     def _report(self, decision: Decision, view: FleetView, outcome: Outcome, signal: dict[str, object] | None = None) -> None:
         record = self._record(decision, view, outcome, signal)

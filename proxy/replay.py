@@ -68,6 +68,7 @@ class _Opinion(NamedTuple):
     decision: str
     key: str
     score: float
+    by: str | None = None  # None: the client
 
 
 @dataclass(slots=True)
@@ -167,9 +168,9 @@ class Replay:
         if not self._enqueue((record, around)):
             self.lost("unwritable" if self.failing else "full", 1)
 
-    def say(self, *, decision: str, key: str, score: float) -> bool:
+    def say(self, *, decision: str, key: str, score: float, by: str | None = None) -> bool:
         """Take note of feedback. False when there is no room for it: whoever says it is told, so it is not counted as lost."""
-        return self._enqueue(_Opinion(self._wall(), decision, key, score))
+        return self._enqueue(_Opinion(self._wall(), decision, key, score, by))
 
     def _enqueue(self, item: tuple[Record, Around] | _Opinion) -> bool:
         waiting = len(self._queue)

@@ -25,6 +25,7 @@ from .deciders import Deciders
 from .dialects import openai
 from .errors import BadAsk, Forbidden, NotFound
 from .gates import Gates
+from .judge import Judge
 from .keys import Keys
 from .memory import Memory
 from .metrics import Metrics
@@ -55,6 +56,7 @@ class Serving:
     row: int = 0  # ours on the board
     memory: Memory = field(init=False)
     gates: Gates = field(init=False)
+    judge: Judge = field(init=False)
     fleet: Fleet = field(init=False)
     deciders: Deciders = field(init=False)
     turn: Chooser = field(init=False)  # whose it is
@@ -72,6 +74,7 @@ class Serving:
         self.began = self.wall()
         self.memory = Memory(self.metrics, wall=self.wall, clock=self.clock)
         self.gates = Gates(self.wall)
+        self.judge = Judge(self.metrics, self.memory, self.wall, self.draw, self.clock)
         self.keys = Keys(self.config.keys)
         circuit = self.config.circuit
         self.fleet = Fleet((), CircuitRules(failures=circuit.failures, open_s=circuit.open_ms / 1000))
@@ -94,6 +97,7 @@ class Serving:
         self.fleet.rules = CircuitRules(failures=config.circuit.failures, open_s=config.circuit.open_ms / 1000)
         backends = config.facts()
         self.gates.adopt(config)
+        self.judge.adopt(config)
         self.bought = frozenset(backend.name for backend in config.backends if backend.is_bought)
         self.deciders.adopt(config, backends)
         self.turn = self.chooser

@@ -17,6 +17,8 @@ from .entries import Kept, Placed, Problem, Said, read
 
 RETRY_S = 300.0
 
+_Place = tuple[str, str, str | None]  # decision, name of the key, who speaks
+
 
 @dataclass(frozen=True, slots=True)
 class Signals:
@@ -26,6 +28,7 @@ class Signals:
     left: bool  # the client went away before the end
     retried_s: float | None  # seconds until the client asked the same again; None when it did not, within RETRY_S
     score: float | None  # what the client said last, from 0 to 1
+    judged: float | None = None  # what a judge said, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,7 @@ class Joined:
 class Index:
     """What is said of decisions anywhere in the log. Made in a pass before the Records are read, since it may stand anywhere."""
 
-    _said: dict[tuple[str, str], tuple[float, str, int, float]] = field(
-        default_factory=dict
-    )  # decision, key -> time, writer, number, score
+    _said: dict[_Place, tuple[float, str, int, float]] = field(default_factory=dict)  # time, writer, number, score
     _begun: "dict[str, array[float]]" = field(default_factory=lambda: defaultdict(lambda: array("d")))  # prompt -> begins of its requests
 
     @classmethod
@@ -62,12 +63,12 @@ class Index:
 
     def hear(self, said: Said) -> None:
         """The latest word on a decision counts, wherever it was written; and only its own key's."""
-        word, place = (said.wall, said.writer, said.seq, said.score), (said.decision, said.key)
+        word, place = (said.wall, said.writer, said.seq, said.score), (said.decision, said.key, said.by)
         self._said[place] = max(word, self._said.get(place, word))
 
-    def score(self, decision: str, key: str) -> float | None:
-        """What a decision's key said of it last."""
-        word = self._said.get((decision, key))
+    def score(self, decision: str, key: str, by: str | None = None) -> float | None:
+        """What a decision's key said of it last; or what a judge did."""
+        word = self._said.get((decision, key, by))
         return None if word is None else word[3]
 
     def retried_s(self, kept: Kept, within_s: float = RETRY_S) -> float | None:
@@ -80,7 +81,8 @@ class Index:
 
     def signals(self, kept: Kept, line: Line) -> Signals:
         """All that is known of an attempt."""
-        return Signals(line.outcome.cut, kept.around.left, self.retried_s(kept), self.score(kept.decision, kept.around.key))
+        score, judged = (self.score(kept.decision, kept.around.key, by) for by in (None, "judge"))
+        return Signals(line.outcome.cut, kept.around.left, self.retried_s(kept), score, judged)
 
 
 def joined(

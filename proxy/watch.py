@@ -27,17 +27,19 @@ class Watch:
         "fence",
         "finish_reason",
         "json",
+        "kept",
         "reason",
         "status",
         "tokens",
     )
 
-    def __init__(self, begun: float, *, usage_asked: bool, looks: bool = False) -> None:
+    def __init__(self, begun: float, *, usage_asked: bool, looks: bool = False, keeps: bool = False) -> None:
         self._begun = begun
         self._usage_asked = usage_asked
         self._looks = LOOKS if looks else 0
         self.fence: bool | None = False if looks else None  # whether a fence was seen; None where nobody looks
         self.json: bool | None = False if looks else None  # whether the answer begins like JSON
+        self.kept = bytearray() if keeps else None  # the answer, for a judge; None where nobody asked for it
         self._splitter = Splitter()
         self._first_at: float | None = None
         self._usage: dict[str, Any] = {}
@@ -57,6 +59,8 @@ class Watch:
             self._first_at = now
         if self.fence is False or self._looks:
             self._look(data)
+        if self.kept is not None:
+            self._keep(data)
         if self._splitter.is_between and data.endswith(b"\n\n") and not _is_remarkable(data):
             self.tokens += data.count(b"\n\n")
             return data
@@ -68,6 +72,8 @@ class Watch:
 
     def whole(self, body: bytes) -> None:
         """Look at an answer that came at once."""
+        if self.kept is not None:
+            self._keep(body)
         if self.fence is False:
             self._look(body[:LOOKED_AT])
         try:
@@ -100,6 +106,11 @@ class Watch:
             if begin is not None:
                 self._looks, self.json = 0, begin[1] in b"{["
 
+    def _keep(self, data: bytes) -> None:
+        """Up to a bit more than MOST_KEPT."""
+        if self.kept is not None and len(self.kept) <= MOST_KEPT:
+            self.kept += data
+
     def _passes(self, event: bytes) -> bool:
         self.tokens += 1
         if not _is_remarkable(event):
@@ -120,6 +131,9 @@ class Watch:
         if isinstance(answer.get("usage"), dict):
             self._usage = answer["usage"]
 
+
+MOST_KEPT = 262_144
+"""Bytes of an answer that are kept until it ends, where a judge wants it. One that is longer is not judged."""
 
 LOOKS = 8
 """Pieces of a stream in which its first text is looked for."""
