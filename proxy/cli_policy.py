@@ -41,6 +41,17 @@ def show(version: str | None, config: Path | None, directory: Path | None, as_js
 
 
 @policy.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--why", default="by hand", show_default=True, help="The reason, for its verdict.")
+@_where
+def publish(file: Path, why: str, config: Path | None, directory: Path | None, as_json: bool) -> None:
+    """Add a checkpoint that `bestserve train` wrote. Running proxies try it in turns with what stands."""
+    from . import policy_verbs
+
+    policy_verbs.publish(_directory(config, directory), file, why, as_json=as_json)
+
+
+@policy.command()
 @click.argument("version")
 @_where
 def pin(version: str, config: Path | None, directory: Path | None, as_json: bool) -> None:

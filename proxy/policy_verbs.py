@@ -15,7 +15,7 @@ from rich.table import Table
 
 from bestserve.policy.checkpoint import BadCheckpoint
 
-from . import published
+from . import checkpoints, published
 from .published import Pointer, Unpublished
 
 
@@ -62,6 +62,14 @@ def show(directory: Path, named: str | None, *, as_json: bool) -> None:
     for name, value in (("about", about), ("verdict", found.verdict)):
         if value:
             click.echo(name + "\n" + orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def publish(directory: Path, file: Path, why: str, *, as_json: bool) -> None:
+    """Raises ClickException."""
+    with _told():
+        checkpoints.load(file)  # which names the file when it is none
+        published.publish(directory, file.read_bytes(), {"reason": why})
+        _print_pointer(published.current(directory), as_json=as_json)
 
 
 def pin(directory: Path, named: str, *, as_json: bool) -> None:

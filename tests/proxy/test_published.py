@@ -213,3 +213,16 @@ def test_the_command_line_lists_shows_pins_and_goes_back(there):
     assert said("unpin", *where).stdout == f"{second} decides on trial\n"
     assert said("rollback", "--why", "we said so", *where).stdout == f"{first} decides\n"
     assert "we said so" in said("show", second, *where).stdout
+
+
+def test_a_file_is_published_from_the_command_line(there):
+    """On trial; one that is no checkpoint is told by its name."""
+    file = there.path.parent / "p.ckpt"
+    file.write_bytes(policy(7))
+    told = said("publish", str(file), "--dir", str(there.path), "--json")
+    pointer = orjson.loads(told.stdout)
+    assert (pointer["trial"], published.load(there.path, pointer["version"]).about) == (True, {"seed": 7})
+    file.write_bytes(b"junk")
+    refused = said("publish", str(file), "--dir", str(there.path))
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith(f"Error: {file}: these bytes are no checkpoint")
