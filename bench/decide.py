@@ -70,7 +70,7 @@ def _ask(dice: np.random.Generator, names: tuple[str, ...]) -> Ask:
 
 
 def _actor() -> Actor:
-    return Actor(Checkpoint(untaught(), (0.05, 0.7, 5.0), BLANK, BLANK, {}))
+    return Actor(Checkpoint(untaught(), (0.05, 0.7, 0.0, 1.0, 5.0), BLANK, BLANK, {}))
 
 
 if __name__ == "__main__":

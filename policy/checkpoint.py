@@ -23,8 +23,9 @@ from .facts import Floats
 from .inputs import CONTEXT, INPUTS, N_CONTEXT, N_ROW, ROW
 from .network import SHAPES, Network
 
-FORMAT = 1
-PARAMETERS = ("shed_score", "price_factor", "sharpness")
+FORMAT = 2
+PARAMETERS = ("shed_score", "price_factor", "crowd_price", "crowd_from", "sharpness")
+"""Of `network.prior_into`; and what all logits are multiplied by."""
 
 
 class BadCheckpoint(ValueError):
@@ -36,7 +37,7 @@ class Checkpoint:
     """Everything that a learned policy is. `low` and `high` are (N_ROW + N_CONTEXT,): where its inputs lay in training."""
 
     network: Network
-    parameters: tuple[float, float, float]  # see PARAMETERS
+    parameters: tuple[float, ...]  # in the order of PARAMETERS
     low: Floats
     high: Floats
     about: Mapping[str, Any]  # command, seed, figures
@@ -83,8 +84,7 @@ def from_bytes(data: bytes) -> Checkpoint:
     except _DAMAGE as error:
         raise BadCheckpoint(f"these bytes are no checkpoint: {type(error).__name__}: {error}") from error
     low, high = arrays.pop("low"), arrays.pop("high")
-    first, second, third = (float(manifest["parameters"][name]) for name in PARAMETERS)
-    name, parameters = blake2b(data, digest_size=4).hexdigest(), (first, second, third)
+    name, parameters = blake2b(data, digest_size=4).hexdigest(), tuple(float(manifest["parameters"][name]) for name in PARAMETERS)
     return Checkpoint(Network(**arrays), parameters, low, high, manifest["about"], name, manifest["calibration"])
 
 

@@ -116,11 +116,7 @@ def deadline_greedy(x: Column, mask: Flags, weight: float, parameters: Column, s
     if fits:
         among_best(x, P_ON_TIME, scores)
         return
-    for a in range(len(scores) - 1):
-        scores[a] = x[a * N_FEATURES + P_ON_TIME] if mask[a] and is_worth(x, a * N_FEATURES, weight) else -math.inf
-    among_best(x, LATENCY, scores)
-    for a in range(len(scores) - 1):  # the soonest, not the latest
-        scores[a] = -scores[a] if scores[a] > -math.inf else scores[a]
+    soonest(x, mask, weight, scores)
 
 
 @numeric
@@ -138,7 +134,8 @@ def weighted_score(x: Column, mask: Flags, weight: float, parameters: Column, sc
 
 @numeric
 def bid_price(x: Column, mask: Flags, weight: float, parameters: Column, scores: Cells) -> None:
-    """What an action is worth on time, less the price of the backend's time that it takes and what is paid; Shed when nothing is worth it.
+    """What an action is worth on time, less the price of the backend's time that it takes and what is paid; Shed when nothing is worth it
+    and nobody has time to `spare`.
 
     Parameters: the least score, and what prices are multiplied by.
     """
@@ -146,6 +143,8 @@ def bid_price(x: Column, mask: Flags, weight: float, parameters: Column, scores:
         i = a * N_FEATURES
         score = weight * x[i + QUALITY] * x[i + P_ON_TIME] - parameters[1] * x[i + PRICE] * x[i + WORK] - x[i + PAY]
         scores[a] = score if mask[a] and score >= parameters[0] * weight else -math.inf
+    if highest(scores) == -math.inf and spare(x, mask):
+        soonest(x, mask, weight, scores)
 
 
 RULES: dict[str, Rule] = {
@@ -162,6 +161,26 @@ RULES: dict[str, Rule] = {
 def is_worth(x: Column, i: int, weight: float) -> bool:
     """Whether what is paid for the action whose row begins at i is less than what it is expected to bring; always where nothing is."""
     return x[i + PAY] <= weight * x[i + QUALITY] * x[i + P_ON_TIME]
+
+
+@numeric
+def spare(x: Column, mask: Flags) -> bool:
+    """Whether some backend of our own has a place, and a second of it no price: to refuse a request would free nothing that others want."""
+    for a in range(len(mask) - 1):
+        i = a * N_FEATURES
+        if mask[a] and x[i + LOAD] < 1.0 and x[i + PRICE] <= 0.0 and x[i + PAY] <= 0.0:
+            return True
+    return False
+
+
+@numeric
+def soonest(x: Column, mask: Flags, weight: float, scores: Cells) -> None:
+    """Of the actions that are likeliest on time, and worth what is paid for them, score the soonest best."""
+    for a in range(len(scores) - 1):
+        scores[a] = x[a * N_FEATURES + P_ON_TIME] if mask[a] and is_worth(x, a * N_FEATURES, weight) else -math.inf
+    among_best(x, LATENCY, scores)
+    for a in range(len(scores) - 1):
+        scores[a] = -scores[a] if scores[a] > -math.inf else scores[a]
 
 
 @numeric

@@ -7,7 +7,8 @@ One scorer is shared by all actions, so nothing depends on how many backends or 
     logit_a = prior_a + w_actor g_a                     the prior is the bid-price policy's score
     worth_a = predicted_a + w_critic g_a                what the request itself earns, in answers of quality 1
 
-What it costs all others is in the prior: the dual price of the work (`price`). With a network of zeros the policy is its prior.
+What it costs all others is in the prior: the dual price of the work (`price`), and more where a backend is crowded, since a queue of any
+length serves no more than a short one, only later (docs/decisions/0023). With a network of zeros the policy is its prior.
 """
 
 import math
@@ -15,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .encode import N_FEATURES, P_ON_TIME, PAY, PRICE, QUALITY, WORK
+from .encode import LOAD, N_FEATURES, P_ON_TIME, PAY, PRICE, QUALITY, WORK
 from .facts import Floats
+from .heuristics import soonest, spare
 from .inputs import N_CONTEXT, N_ROW
 from .numeric import Cells, Column, Flags, numeric
 
@@ -24,6 +26,9 @@ WIDTH = 48
 
 TEMPERATURE = 0.05
 """So much quality is one nat of prior."""
+
+NEVER = 1000.0
+"""Nats against Shed while there is time to spare: more than any training adds."""
 
 
 class Network(NamedTuple):
@@ -68,12 +73,25 @@ def forward(net: Network, rows: Floats, context: Floats, mask: Floats) -> Floats
 
 @numeric
 def prior_into(logits: Cells, x: Column, mask: Flags, weight: float, parameters: Column) -> None:
-    """The bid-price policy's scores as logits (A,): parameters are the score of Shed, and what prices are multiplied by."""
-    for a in range(len(mask) - 1):
+    """The bid-price policy's scores as logits (A,), under prices that rise with each backend's crowd; -inf where nobody goes.
+
+    Parameters: the score of Shed; what prices are multiplied by; how much more for each further share of a backend's places that is taken;
+    beyond which share. Nothing is shed while somebody has time to `spare`: what has no hope goes where it ends soonest.
+    """
+    last, best = len(mask) - 1, -math.inf
+    for a in range(last):
         i = a * N_FEATURES
-        score = x[i + QUALITY] * x[i + P_ON_TIME] - (parameters[1] * x[i + PRICE] * x[i + WORK] + x[i + PAY]) / weight
-        logits[a] = score / TEMPERATURE if mask[a] else -math.inf
-    logits[len(mask) - 1] = parameters[0] / TEMPERATURE
+        factor = parameters[1] + parameters[2] * max(x[i + LOAD] - parameters[3], 0.0)
+        logits[a] = x[i + QUALITY] * x[i + P_ON_TIME] - (factor * x[i + PRICE] * x[i + WORK] + x[i + PAY]) / weight
+        logits[a] = logits[a] if mask[a] else -math.inf
+        best = max(best, logits[a])
+    logits[last] = parameters[0]
+    if spare(x, mask):
+        if best < parameters[0]:
+            soonest(x, mask, weight, logits)
+        logits[last] = -NEVER * TEMPERATURE
+    for a in range(last + 1):
+        logits[a] = logits[a] / TEMPERATURE
 
 
 @numeric

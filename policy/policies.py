@@ -20,7 +20,7 @@ class Mind(NamedTuple):
     """Who decides."""
 
     kind: int  # of KINDS
-    parameters: Column  # of the rule; of the actor: score of Shed, what prices are multiplied by, sharpness
+    parameters: Column  # of the rule; of the actor: checkpoint.PARAMETERS
     network: Network  # of the actor
 
     @classmethod
@@ -78,7 +78,7 @@ def act(network: Network, parameters: Column, x: Column, mask: Flags, seen: Seen
     out = forward(network, rows, context, allowed_of(mask))
     prior_into(p, x, mask, seen.asked.weight, parameters)
     for a in range(len(p)):
-        p[a] = (p[a] + float(out[a, 0])) * parameters[2]
+        p[a] = (p[a] + float(out[a, 0])) * parameters[4]
     softmax(p)
 
 

@@ -6,6 +6,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from bestserve.policy.checkpoint import PARAMETERS
+
 from .report import STYLE
 
 PANELS = (
@@ -13,7 +15,7 @@ PANELS = (
     ("search", "iteration", ("reward",), "Mean reward of each iteration's scenes (fresh ones each time)"),
     ("search", "iteration", ("noise",), "Spread of the differences between opposite policies, as a share of the reward"),
     ("search", "iteration", ("moved",), "How far the actor's layer has moved"),
-    ("search", "iteration", ("shed_score", "price_factor", "sharpness"), "The prior's parameters"),
+    ("search", "iteration", PARAMETERS, "The prior's parameters"),
 )
 
 

@@ -23,7 +23,7 @@ import orjson
 from numpy.random import Generator
 
 from bestserve import profiles
-from bestserve.policy.checkpoint import Checkpoint
+from bestserve.policy.checkpoint import PARAMETERS, Checkpoint
 from bestserve.policy.learn import scenes, train
 from bestserve.policy.learn.critic import Epoch
 from bestserve.policy.learn.search import Place, Space, Step
@@ -178,9 +178,9 @@ def _search(wanted: Wanted, places_of: train.PlacesOf, pool: Executor, log: _Log
 
 def _teller(wanted: Wanted, log: _Log, taught: Taught, advance: Callable[[], None]) -> Callable[[Step], None]:
     def told(step: Step) -> None:
-        place, (shed, factor, sharpness) = step.place, taught.space.parameters_at(step.place.theta)
-        prior = {"shed_score": shed, "price_factor": factor, "sharpness": sharpness}
-        moved = float(np.linalg.norm(place.theta[:-3]))
+        place = step.place
+        prior = dict(zip(PARAMETERS, taught.space.parameters_at(place.theta), strict=True))
+        moved = float(np.linalg.norm(place.theta[: -len(PARAMETERS)]))
         log.add(kind="search", iteration=place.iteration, reward=step.reward, noise=step.noise, moved=moved, **prior)
         aside = wanted.out / "search.part.npz"
         np.savez(aside, iteration=place.iteration, theta=place.theta, momentum=place.momentum)

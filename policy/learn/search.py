@@ -8,7 +8,7 @@ Facts
 
 Plan
     The actor is the last layer over what the critic has learnt to see, in the directions in which that differs most among the actions
-    of one request; beside it, three numbers of the prior. Every iteration draws fresh scenes and some directions, plays each scene once
+    of one request; beside it, the numbers of the prior. Every iteration draws fresh scenes and some directions, plays each scene once
     under the policy moved to either side, and takes a step of fixed length along the differences, with momentum.
 """
 
@@ -25,8 +25,10 @@ from bestserve.policy.policies import Mind
 
 from .outcomes import Outcomes
 
-PRIOR_SCALES = (3.0, 1.0, 0.7)
+PRIOR_SCALES = (3.0, 1.0, 1.5, 0.5, 1.0)
 """How much the logarithms of the prior's parameters (checkpoint.PARAMETERS) are moved for a unit of any other direction."""
+
+N_PRIOR = len(PRIOR_SCALES)
 
 BOUND = 0.3
 """A scene's reward counts as changed by no more than this share, so that one hopeless scene does not outvote the rest."""
@@ -46,21 +48,20 @@ class SearchArgs:
 
 
 class Space(NamedTuple):
-    """What is searched: theta (K + 3,) -> a policy."""
+    """What is searched: theta (K + P,) -> a policy, P = len(PARAMETERS)."""
 
     network: Network
     basis: Floats  # (H, K)
-    parameters: tuple[float, float, float]  # of the prior, where theta is 0
+    parameters: tuple[float, ...]  # of the prior, where theta is 0
 
-    def parameters_at(self, theta: Floats) -> tuple[float, float, float]:
+    def parameters_at(self, theta: Floats) -> tuple[float, ...]:
         """Of the prior."""
-        first, second, third = (np.array(self.parameters) * np.exp(theta[-3:])).tolist()
-        return first, second, third
+        return tuple((np.array(self.parameters) * np.exp(theta[-N_PRIOR:])).tolist())
 
     def network_at(self, theta: Floats) -> Network:
         """With the actor's column in its place."""
         w3, b3 = self.network.w3.copy(), self.network.b3.copy()
-        w3[:, 0], b3[0] = self.basis @ theta[:-3], 0.0
+        w3[:, 0], b3[0] = self.basis @ theta[:-N_PRIOR], 0.0
         return self.network._replace(w3=w3, b3=b3)
 
     def mind_at(self, theta: Floats) -> Mind:
@@ -72,7 +73,7 @@ class Place(NamedTuple):
     """How far the search has come."""
 
     iteration: int
-    theta: Floats  # (K + 3,)
+    theta: Floats  # (K + P,)
     momentum: Floats
 
 
@@ -85,7 +86,7 @@ class Step:
     noise: float  # deviation of the pairs' differences, in shares of the reward
 
 
-def space_of(network: Network, seen: Outcomes, width: int, parameters: tuple[float, float, float]) -> Space:
+def space_of(network: Network, seen: Outcomes, width: int, parameters: tuple[float, ...]) -> Space:
     """The directions in which the critic's features differ most among the allowed actions of one request; a unit of theta moves
     logits by about one."""
     features, allowed = hidden(network, seen), seen.allowed > 0
@@ -111,9 +112,9 @@ def search(
     space: Space, rewards: Rewards, args: SearchArgs, dice: Generator, told: Callable[[Step], None], begin: Place | None = None
 ) -> Place:
     """Look for a better theta, from `begin` or from the prior on."""
-    size = space.basis.shape[1] + len(PRIOR_SCALES)
+    size = space.basis.shape[1] + N_PRIOR
     place = begin or Place(0, np.zeros(size), np.zeros(size))
-    scales = np.concatenate((np.ones(size - 3), PRIOR_SCALES))
+    scales = np.concatenate((np.ones(size - N_PRIOR), PRIOR_SCALES))
     while place.iteration < args.iterations:
         directions = dice.standard_normal((args.pairs, size)) * scales
         tried = [place.theta, *(place.theta + side * args.reach * d for d in directions for side in (1.0, -1.0))]

@@ -18,7 +18,7 @@ RANGE = np.zeros(N_ROW + N_CONTEXT)
 def test_untaught_and_sharp_it_is_the_bid_price_policy():
     """A network of zeros adds nothing to its prior; what the prior likes best gets nearly all."""
     observation = encode(ask(), Fleet(LADDER).view(0.0), BUDGETS)
-    actor = Actor(Checkpoint(untaught(), (0.02, 1.0, 500.0), RANGE, RANGE, {}))
+    actor = Actor(Checkpoint(untaught(), (0.02, 1.0, 0.0, 1.0, 500.0), RANGE, RANGE, {}))
     best = np.argmax(chooser("bid-price").policy(observation))
     assert np.argmax(actor(observation)) == best
     assert actor(observation)[best] > 0.9
@@ -44,4 +44,4 @@ def test_a_network_that_gives_no_number_says_so():
     large = checkpoint().network._replace(w3=np.full((48, 2), 1e308), w2=np.full((48, 48), 1e308))
     observation = encode(ask(), Fleet(LADDER).view(0.0), BUDGETS)
     with np.errstate(all="ignore"), pytest.raises(ArithmeticError, match="no probabilities"):
-        Actor(Checkpoint(large, (0.05, 0.7, 5.0), RANGE, RANGE, {}, "x"))(observation)
+        Actor(Checkpoint(large, (0.05, 0.7, 0.0, 1.0, 5.0), RANGE, RANGE, {}, "x"))(observation)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bestserve.policy.calibration import Corrected
-from bestserve.policy.checkpoint import BadCheckpoint, Checkpoint, from_bytes, to_bytes
+from bestserve.policy.checkpoint import PARAMETERS, BadCheckpoint, Checkpoint, from_bytes, to_bytes
 from bestserve.policy.inputs import N_CONTEXT, N_ROW
 from bestserve.policy.network import SHAPES, Network
 
@@ -22,7 +22,7 @@ def checkpoint(seed: int = 0) -> Checkpoint:
     dice = np.random.default_rng(seed)
     network = Network(**{name: (dice.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32) for name, shape in SHAPES.items()})
     n = N_ROW + N_CONTEXT
-    return Checkpoint(network, (0.05, 0.7, 5.0), -np.ones(n), np.ones(n), {"seed": seed})
+    return Checkpoint(network, (0.05, 0.7, 0.0, 1.0, 5.0), -np.ones(n), np.ones(n), {"seed": seed})
 
 
 def changed(data: bytes, name: str, part: bytes) -> bytes:
@@ -46,7 +46,7 @@ def test_it_comes_back_as_it_was():
     read = from_bytes(to_bytes(made))
     for one, other in zip(made.network, read.network, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert (read.parameters, read.about) == ((0.05, 0.7, 5.0), {"seed": 0})
+    assert (read.parameters, read.about) == ((0.05, 0.7, 0.0, 1.0, 5.0), {"seed": 0})
     assert to_bytes(made) == to_bytes(made)
     assert read.name == from_bytes(to_bytes(made)).name != from_bytes(to_bytes(checkpoint(1))).name
     assert len(to_bytes(made)) < 50_000
@@ -71,8 +71,8 @@ def test_what_a_log_taught_travels_with_it():
     [
         ("encoder", 1, "it is of encoder 1, and this version has encoder"),
         ("inputs", 99, "it is of inputs 99"),
-        ("format", 2, "it is of format 2"),
-        ("parameters", {"shed_score": 0.1, "price_factor": -1.0, "sharpness": 5.0}, "price_factor is -1.0, which is no number from 0 on"),
+        ("format", 1, "it is of format 1"),
+        ("parameters", dict.fromkeys(PARAMETERS, 1.0) | {"price_factor": -1.0}, "price_factor is -1.0, which is no number from 0 on"),
         ("parameters", {"shed_score": 0.1}, "price_factor"),
         ("about", [], "about is not a mapping"),
     ],

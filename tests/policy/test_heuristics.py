@@ -142,6 +142,16 @@ def test_bid_price_sheds_what_is_worth_less_than_its_price():
     assert chosen("bid-price", view(fleet=fleet), weight=100.0)[0] is not None
 
 
+def test_bid_price_refuses_nobody_while_somebody_has_time_to_spare():
+    """No answer can be on time; where nothing has a price it goes to whoever ends soonest, and is shed where every second has one."""
+    fleet, hopeless = Fleet(LADDER), SLO(ttft_s=1e-4, tpot_s=1e-5)
+    assert chosen("bid-price", view(fleet=fleet), slo=hopeless)[0] == "small"
+
+    fleet.set_prices(np.array([0.1, 0.1, 0.1]))
+
+    assert chosen("bid-price", view(fleet=fleet), slo=hopeless) == (None, "none")
+
+
 def bought(name: str, loads: dict[str, int], usd_weight: float, **changes: object) -> str | None:
     """Who answers where one backend has to be paid for."""
     fleet = Fleet((*LADDER, BOUGHT))

@@ -10,7 +10,7 @@ from bestserve.policy.learn import train
 from bestserve.policy.learn.critic import CriticArgs, Epoch
 from bestserve.policy.learn.outcomes import Outcomes
 from bestserve.policy.learn.scenes import Doubt, capacity, fleet, mistaken
-from bestserve.policy.learn.search import SearchArgs, Step
+from bestserve.policy.learn.search import N_PRIOR, SearchArgs, Step
 from bestserve.policy.learn.train import Args, Taught
 from bestserve.policy.network import untaught
 from bestserve.policy.policies import Mind
@@ -67,7 +67,7 @@ def test_the_critic_is_judged_by_what_it_has_not_learnt_from(seen):
 
 def test_the_search_begins_at_the_prior(taught):
     """Nothing is added to its logits before something was found to pay."""
-    space, size = taught.space, taught.space.basis.shape[1] + 3
+    space, size = taught.space, taught.space.basis.shape[1] + N_PRIOR
     assert np.abs(space.network_at(np.zeros(size)).w3[:, 0]).max() == 0.0
     assert space.parameters_at(np.zeros(size)) == pytest.approx(SMALL.prior)
 
