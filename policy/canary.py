@@ -24,7 +24,7 @@ from hashlib import blake2b
 from statistics import NormalDist
 from typing import NamedTuple
 
-LAG_S = 5.0
+LAG_S = 3.0
 """Until all processes have heard of a trial."""
 
 LOOK, LAST = 0.002, 0.02

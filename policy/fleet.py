@@ -23,6 +23,8 @@ from collections.abc import Iterable, MutableSequence
 from dataclasses import dataclass
 from typing import Any
 
+from bestserve.profiles.schema import Engine
+
 from . import books as bk
 from . import circuit as ct
 from .books import Kept, Open, Paces
@@ -45,6 +47,7 @@ class _Entry:
     backend: Backend
     ready: bool | None = None  # last probe; None before the first
     load: Load | None = None
+    other: tuple[Engine, tuple[Paces, Paces]] | None = None  # what was believed of it before, and its paces beside that: of one place
 
 
 @dataclass(slots=True)
@@ -86,7 +89,8 @@ class Fleet:
 
     def replace(self, backends: Iterable[Backend]) -> None:
         """Add and remove backends, or believe otherwise of them. Open attempts keep their books until they end; those of a removed backend
-        are then forgotten. One of which another speed is believed now begins at a pace of 1. Prices stay where nobody comes or goes."""
+        are then forgotten. One of which another speed is believed now begins at a pace of 1, or at the one it had when that was believed
+        last, since two policies that take turns may believe differently. Prices stay where nobody comes or goes."""
         wanted = {backend.name: backend for backend in backends}
         before, n = self._column, len(wanted)
         for name, i in before.items():
@@ -97,10 +101,8 @@ class Fleet:
             entry = _Entry(backend)
             if name in before:
                 entry = self._entries[before[name]]
-                same, entry.backend = entry.backend.profile.engine == backend.profile.engine, backend
-                for old, new in zip(self._kept[1:], after[1:], strict=True):
-                    if same or not isinstance(old, Paces):
-                        _carry(old, before[name], new, i)
+                self._carry(entry, before[name], after, i, backend.profile.engine)
+                entry.backend = backend
             if name in self._leaving:
                 _carry(self._leaving.pop(name), 0, after.open, i)
             entries.append(entry)
@@ -112,6 +114,21 @@ class Fleet:
         if list(before) != list(wanted):
             self._prices = [0.0] * n
         self.recent.clear()
+
+    def _carry(self, entry: _Entry, i: int, after: Kept, j: int, engine: Engine) -> None:
+        """Carry what is kept of a backend into another table. Its paces are beside what is believed of its engine."""
+        kept, believed = self._kept, entry.backend.profile.engine
+        _carry(kept.reports, i, after.reports, j)
+        _carry(kept.circuits, i, after.circuits, j)
+        paces = kept.first, kept.each
+        if engine != believed:
+            aside, known = (Paces.of(1), Paces.of(1)), entry.other
+            for old, new in zip(paces, aside, strict=True):
+                _carry(old, i, new, 0)
+            entry.other = (believed, aside)
+            paces, i = known[1] if known is not None and known[0] == engine else (Paces.of(1), Paces.of(1)), 0
+        for old, new in zip(paces, (after.first, after.each), strict=True):
+            _carry(old, i, new, j)
 
     def expect_longer(self, backend: str, task: str, log: float) -> None:
         """From now on a backend's answers to a task are this much longer than was predicted: the log of a factor. See `drift`."""

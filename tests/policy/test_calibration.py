@@ -67,3 +67,17 @@ def test_another_speed_begins_at_a_pace_of_one_and_prices_stay():
     assert columns.pace_each[0] > 1.5
     assert columns.pace_each[1] == 1.0
     assert list(columns.price) == [0.1, 0.2]
+
+
+def test_a_pace_comes_back_with_the_belief_that_it_stood_beside():
+    """Policies that take turns keep what was learnt in theirs, each its own."""
+    fleet, otherwise = Fleet(BACKENDS), calibrated(BACKENDS, CALIBRATION)
+    fleet._kept.each.mean[1], fleet._kept.each.weight[1] = 0.7, 50.0
+    slow = fleet.view(0.0).columns.pace_each[1]
+    fleet.replace(otherwise)
+    fleet._kept.each.mean[1], fleet._kept.each.weight[1] = -0.3, 50.0
+    fast = fleet.view(0.0).columns.pace_each[1]
+    for beliefs, pace in ((BACKENDS, slow), (BACKENDS, slow), (otherwise, fast), (BACKENDS, slow)):
+        fleet.replace(beliefs)
+        assert fleet.view(0.0).columns.pace_each[1] == pace
+    assert fast < 1.0 < slow
