@@ -62,7 +62,7 @@ def split(body: bytes) -> Fields:
     except msgspec.ValidationError as error:
         raise BadAsk("The body must be a JSON object.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadAsk(f"The body is not valid JSON: {_why(error)}", code="invalid_json") from error
+        raise BadAsk(f"The body is not valid JSON: {_why(error, body)}", code="invalid_json") from error
     except RecursionError as error:
         raise BadAsk("The body is nested too deeply.", code="invalid_json") from error
 
@@ -279,7 +279,7 @@ def _read(fields: Fields, name: str, kind: type[_T], what: str) -> _T | None:
     try:
         value = orjson.loads(memoryview(raw))
     except ValueError as error:
-        raise BadAsk(f"'{name}' cannot be read: {_why(error)}", param=name, code="invalid_value") from error
+        raise BadAsk(f"'{name}' cannot be read: {error}", param=name, code="invalid_value") from error
     if not isinstance(value, kind):
         raise BadAsk(f"Invalid type for '{name}': expected {what}, but got {_shown(value)}.", param=name, code="invalid_type")
     return value
@@ -312,6 +312,14 @@ def _shown(value: object) -> str:
     return names.get(type(value), "null")
 
 
-def _why(error: Exception) -> str:
-    """A parser's complaint, without the parser's name."""
-    return str(error).removeprefix("JSON is malformed: ")
+def _why(error: Exception, body: bytes) -> str:
+    """A parser's complaint, without the parser's name. Half a surrogate pair is told in plain words: texts that were shortened by UTF-16
+    units end in one."""
+    said = str(error).removeprefix("JSON is malformed: ")
+    half = "half of a surrogate pair, a \\u escape without the other one"
+    for words in ("unexpected end of hex escape", "invalid utf-16 surrogate pair"):
+        said = said.replace(words, half)
+    return half if said == "Input data was truncated" and _HALF.search(body[-12:]) else said
+
+
+_HALF = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}[^\\]")

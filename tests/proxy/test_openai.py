@@ -432,6 +432,17 @@ def test_what_is_no_json_object_is_refused(sent):
     assert "msgspec" not in error.message
 
 
+@pytest.mark.parametrize("end", [b"", b" and more, so that something follows"])
+@pytest.mark.parametrize("half", [rb"\ud83d", rb"\udc00", rb"\ud83d\u0041"])
+def test_half_a_surrogate_pair_is_refused_by_its_name(half, end):
+    """As SGLang refuses it; a NUL passes."""
+    error = refused("chat", b'{"model":"m","messages":[{"role":"user","content":"x' + half + end + b'"}]}')
+
+    assert (error.status, error.code) == (400, "invalid_json")
+    assert "half of a surrogate pair" in error.message
+    assert parse("chat", b'{"model":"m","messages":[{"role":"user","content":"x\\u0000' + end + b'"}]}').model == "m"
+
+
 def test_zero_tokens_may_be_asked_of_a_completion():
     """That is how log-probabilities of a prompt are asked for (with echo), and SGLang takes it."""
     parsed = parse("completions", b'{"model":"m","prompt":"x","max_tokens":0,"echo":true}')
