@@ -24,7 +24,7 @@ from .reader import MIDDLE, PART, UNITS, Compiled, PlainReader, read_keys
 from .task import HINT_SHARE
 
 Bytes = NDArray[np.uint8]
-MAGIC = b"bestserve-task-2\n"
+MAGIC = b"bestserve-task-3\n"
 LEAST_TOKENS, MOST_TOKENS = 1.0, 16384.0
 _STEPS = 8  # medians per factor e: near enough for a belief, and few enough to be remembered by whoever works on with them
 
@@ -48,8 +48,8 @@ class Manifest:
     tokens: tuple[float, ...]  # (C,) log of the tokens that answers of each class usually have
     scales: tuple[float, ...]  # (C + 1,) what one step of a weight is worth in each column
     shares: Mapping[str, float]  # by group, in (0, 1]: of that
-    temperature: float
-    foreign: float  # temperature where more than a twentieth of the window is not ASCII
+    heats: tuple[float, ...]  # (3,) temperatures by `reader.script`
+    followed: float  # times that, where something of the message before was carried over
     carry: tuple[float, ...]  # (3,) by weight_class: how much of the message before holds for the last
     sigma: tuple[float, ...]  # (C,) spread of log tokens of each class about what is expected
     counts: Mapping[str, int]  # keys of each group
@@ -93,7 +93,10 @@ class Classifier:
         if before is not None:
             scores = list(map(add, scores, map(mul, self._columns, before)))
         *logits, log_tokens = scores
-        classes = softmax(logits, self.manifest.foreign if foreign else self.manifest.temperature)
+        heat = self.manifest.heats[2 if foreign else 0 if prompt.text.isascii() else 1]
+        if before is not None and any(before):
+            heat *= self.manifest.followed
+        classes = softmax(logits, heat)
         if hint is not None:
             classes = self._hinted(classes, hint)
         return Guess(classes, self._tasks(classes), self._length(classes, log_tokens), self._name(classes))
@@ -210,6 +213,7 @@ def _manifest(raw: dict[str, object]) -> Manifest:
         ("sigma", len(manifest.sigma), n),
         ("tokens", len(manifest.tokens), n),
         ("scales", len(manifest.scales), n + 1),
+        ("heats", len(manifest.heats), 3),
         ("carry", len(manifest.carry), 3),
     ):
         if got != wanted:
@@ -219,12 +223,12 @@ def _manifest(raw: dict[str, object]) -> Manifest:
         *manifest.sigma,
         *manifest.tokens,
         *manifest.carry,
-        manifest.temperature,
-        manifest.foreign,
+        *manifest.heats,
+        manifest.followed,
         *manifest.scales,
         *(manifest.shares[g] for g in GROUPS),
     ]
-    if not all(map(math.isfinite, numbers)) or min(manifest.temperature, manifest.foreign, *manifest.sigma) <= 0:
+    if not all(map(math.isfinite, numbers)) or min(*manifest.heats, manifest.followed, *manifest.sigma) <= 0:
         raise ValueError("a number is not finite, or a spread or a temperature not positive")
     if not all(0 < manifest.shares[group] < 1.01 for group in GROUPS) or not all(0 <= c <= 2 for c in manifest.carry):
         raise ValueError("a group's share is not in (0, 1], or what is carried over not in 0..2")

@@ -107,6 +107,11 @@ def is_foreign(text: str) -> bool:
     return not text.isascii() and len(text.encode("utf-8", "ignore")) >= 1.05 * len(text)
 
 
+def script(text: str) -> int:
+    """0 where all of it is ASCII, 1 where some of it is not (accents, typographic marks), 2 where it is foreign."""
+    return 2 if is_foreign(text) else int(not text.isascii())
+
+
 def read_keys(words: list[str], group: str) -> list[Key]:
     """The keys of a group, of what the file says."""
     if group == "n":

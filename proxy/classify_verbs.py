@@ -73,7 +73,7 @@ def train(
     try:
         made_of, into = prompts.made_of(add, merge)
         rows = prompts.renamed(own_rows(own, seed), into)
-        rows += prompts.renamed(_rows(files, (*TASKS, *made_of)), into)
+        rows += prompts.renamed(_rows(files, tuple(dict.fromkeys((*TASKS, *made_of)))), into)
         rows += _heard(logs, path, made_of)
         with _progress("fitting") as step:
             came = tasks.trained(prompts.distinct(rows), made_of, _about(rows, seed), Args(size=size, seed=seed), step, folds)
@@ -191,11 +191,11 @@ def _progress(what: str) -> Iterator[Any]:
 def _show(report: dict[str, Any], title: str) -> None:
     console = Console(width=None if sys.stdout.isatty() else 110)
     table = Table(title=title)
-    for name in ("", "n", "accuracy", "lenient", "top 2", "ece", "nats"):
+    for name in ("", "n", "accuracy", "lenient", "top 2", "ece", "by chance", "95 %", "nats"):
         table.add_column(name, justify="left" if not name else "right")
     for part in ("all", "source", "class", "language", "turn"):
         for name, m in {"all": report["all"]}.items() if part == "all" else report[part].items():
-            numbers = [f"{m[key]:.3f}" for key in ("accuracy", "lenient", "top2", "ece", "nats")]
+            numbers = [f"{m[key]:.3f}" for key in ("accuracy", "lenient", "top2", "ece", "ece_chance", "ece_chance_95", "nats")]
             table.add_row(name if part == "all" else f"{part} {name}", str(m["n"]), *numbers)
         table.add_section()
     console.print(table)

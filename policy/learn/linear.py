@@ -7,6 +7,8 @@ Plan
     1. Every feature that enough rows have gets a column; a first fit tells which of them matter.
     2. The `size` that matter most stay.
     3. A second fit, and its weights as bytes.
+    The same rows give the same weights in any process on any processor: no order is that of a set, sums of products are products and sums,
+    never `@`, and `exp` is our own.
     What is expected of a length is the mean over the classes of their usual length, plus a linear part fitted to what is left.
 """
 
@@ -20,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bestserve.policy.classify import Manifest, to_bytes
-from bestserve.policy.facts import TASKS, Mask
+from bestserve.policy.facts import TASKS
 from bestserve.policy.features import GROUPS, Key, Prompt, cut, features, weight_class
-from bestserve.policy.reader import MIDDLE, is_foreign
+from bestserve.policy.reader import MIDDLE, script
 
 from .prompts import Row, weights
 
@@ -86,8 +88,8 @@ NOTHING: Bag = {group: [] for group in GROUPS}
 class Tuning:
     """What is set after the fit, on rows that it did not see."""
 
-    temperature: float = 1.0
-    foreign: float = 1.0
+    heats: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    followed: float = 1.0
     carry: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
@@ -98,17 +100,18 @@ class Scores:
     own: Floats  # (N, C + 1)
     before: Floats  # (N, C + 1)
     weight: NDArray[np.int64]  # (N,) the last message's `weight_class`
-    foreign: Mask  # (N,)
+    script: NDArray[np.int64]  # (N,) the last message's
 
     def tuned(self, tuning: Tuning) -> tuple[Floats, Floats]:
         """Probabilities (N, C), and the length's own column (N,)."""
-        z = self.own + np.array(tuning.carry, np.float32)[self.weight, None] * self.before
-        heat = np.where(self.foreign, tuning.foreign, tuning.temperature)[:, None]
-        return softmaxed((z[:, :-1] / heat).astype(np.float32)), z[:, -1]
+        carried = np.array(tuning.carry, np.float32)[self.weight, None] * self.before
+        heat = np.array(tuning.heats)[self.script] * np.where(carried.any(axis=1), tuning.followed, 1.0)
+        z = self.own + carried
+        return softmaxed((z[:, :-1] / heat[:, None]).astype(np.float32)), z[:, -1]
 
     def some(self, which: NDArray[Any]) -> "Scores":
         """Those of some prompts."""
-        return Scores(self.own[which], self.before[which], self.weight[which], self.foreign[which])
+        return Scores(self.own[which], self.before[which], self.weight[which], self.script[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ class Model:
         own = matrix([features(prompt) for prompt in prompts], columns).times(self.weights) + self.bias
         earlier = [{**features(Prompt.of(p.before)), "n": [], "s": []} if p.before else NOTHING for p in prompts]
         before = matrix(earlier, columns).times(self.weights)
-        return Scores(own, before, np.array([weight_class(cut(p.text)) for p in prompts]), np.array([is_foreign(p.text) for p in prompts]))
+        return Scores(own, before, np.array([weight_class(cut(p.text)) for p in prompts]), np.array([script(p.text) for p in prompts]))
 
 
 def bags_of(rows: Sequence[Row]) -> list[Bag]:
@@ -159,7 +162,7 @@ def fit(rows: Sequence[Row], classes: Sequence[str], args: Args, step: Step | No
     if missing:
         raise ValueError(f"no row is labelled {', '.join(sorted(missing))}")
     bags, told = bags_of(rows), step or (lambda done, of: None)
-    seen = Counter(pair for bag in bags for group in GROUPS for pair in {(group, key) for key in bag[group]})
+    seen = Counter(pair for bag in bags for group in GROUPS for pair in dict.fromkeys((group, key) for key in bag[group]))
     first = {pair: i for i, pair in enumerate(pair for pair, n in seen.items() if n >= args.least and _is_plain(pair[1]))}
     sparse = matrix(bags, first)
     all_epochs = args.scout + args.epochs
@@ -221,16 +224,17 @@ def _lengths(x: Sparse, n: int, rows: Sequence[Row], classes: Sequence[str], p: 
     told = np.array([i for i, row in enumerate(rows) if row.tokens is not None])
     if not len(told):
         return np.full(len(classes), math.log(129.0), np.float32), np.zeros(n, np.float32), 0.0, np.full(len(classes), 0.93, np.float32)
-    y = np.log(np.maximum(np.array([rows[i].tokens or 1.0 for i in told], np.float32), 1.0))
+    y = np.array([math.log(max(rows[i].tokens or 1.0, 1.0)) for i in told.tolist()], np.float32)
     sure = np.array([TEMPLATE_LENGTH if rows[i].source == "templates" else 1.0 for i in told.tolist()], np.float32)
     own = p[told]
     for i, row in enumerate(rows[i] for i in told.tolist()):
         if row.task is not None:  # what it is known to be, not what it looks like
             own[i] = [float(name == row.task) for name in classes]
     mean, heard = float(np.average(y, weights=sure)), (own * sure[:, None]).sum(axis=0)
-    usual = ((own.T @ (y * sure) + mean) / (heard + 1.0)).astype(np.float32)
-    column = ridge(x.rows(told), n, y - own @ usual, sure, RIDGE)
-    left = y - own @ usual - x.rows(told).times(column[:, None])[:, 0]
+    usual = (((own * (y * sure)[:, None]).sum(axis=0) + mean) / (heard + 1.0)).astype(np.float32)
+    after = y - (own * usual).sum(axis=1)
+    column = ridge(x.rows(told), n, after, sure, RIDGE)
+    left = after - x.rows(told).times(column[:, None])[:, 0]
     spread = np.sqrt((own * (sure * left * left)[:, None]).sum(0) / np.maximum(heard, 1e-6))
     return usual, column, 0.0, np.maximum(spread, LEAST_SIGMA).astype(np.float32)
 
@@ -252,22 +256,34 @@ def ridge(x: Sparse, n: int, y: Floats, sure: Floats, strength: float, rounds: i
 
     w = np.zeros(n, np.float32)
     r = x.transposed_times((y * sure)[:, None], n)[:, 0]
-    d, rr = r.copy(), float(r @ r)
+    d, rr = r.copy(), float((r * r).sum())
     for _ in range(rounds):
         if rr < 1e-8:
             break
         ad = times(d)
-        a = rr / float(d @ ad)
+        a = rr / float((d * ad).sum())
         w, r = w + a * d, r - a * ad
-        rr, before = float(r @ r), rr
+        rr, before = float((r * r).sum()), rr
         d = r + rr / before * d
     return w
 
 
 def softmaxed(z: Floats) -> Floats:
     """(N, C) -> (N, C)."""
-    e = np.exp(z - z.max(axis=1, keepdims=True))
+    e = exp(z - z.max(axis=1, keepdims=True))
     out: Floats = e / e.sum(axis=1, keepdims=True)
+    return out
+
+
+def exp(x: Floats) -> Floats:
+    """e to the x of numbers that are at most 0, by operations whose results IEEE 754 fixes to the bit. numpy's own picks instructions by
+    the processor, and their last bits differ."""
+    x64 = np.maximum(x.astype(np.float64), -80.0)
+    twos = np.rint(x64 / math.log(2.0))
+    rest, series = x64 - twos * math.log(2.0), np.ones(x.shape)
+    for n in range(10, 0, -1):
+        series = series * rest / n + 1.0
+    out: Floats = np.ldexp(series, twos.astype(np.int32)).astype(np.float32)
     return out
 
 
@@ -287,8 +303,8 @@ def written(model: Model, tasks: Mapping[str, Mapping[str, float]], tuning: Tuni
         tokens=tuple(model.tokens.tolist()),
         scales=tuple(columns.tolist()),
         shares=shares,
-        temperature=tuning.temperature,
-        foreign=tuning.foreign,
+        heats=tuning.heats,
+        followed=tuning.followed,
         carry=tuning.carry,
         sigma=tuple(model.sigma.tolist()),
         counts={group: len(model.keys[group]) for group in GROUPS},

@@ -150,7 +150,7 @@ BODY = zlib.decompress(WEIGHTS.read_bytes()[len(MAGIC) :])
         MAGIC + zlib.compress(BODY[:-1]),
         MAGIC + zlib.compress(BODY[:2]),
         MAGIC + zlib.compress(BODY.replace(b'"classes":["code"', b'"classes":["cod"', 1)[:100]),
-        MAGIC + zlib.compress(BODY.replace(b'"temperature":', b'"temperature":-', 1)),
+        MAGIC + zlib.compress(BODY.replace(b'"followed":', b'"followed":-', 1)),
     ],
 )
 def test_a_file_that_is_none_is_refused(data):

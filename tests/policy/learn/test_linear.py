@@ -1,7 +1,12 @@
 """The fit's arithmetic: a sparse matrix is a matrix, a ridge is a ridge, and targets are what was labelled."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 from bestserve.policy.features import Prompt
 from bestserve.policy.learn import linear
@@ -58,7 +63,7 @@ def test_targets_share_with_what_is_also_accepted():
 
 def test_softmax_bears_large_numbers():
     """Row by row."""
-    assert softmaxed(np.array([[1e4, 0.0], [0.0, 0.0]], np.float32)).tolist() == [[1.0, 0.0], [0.5, 0.5]]
+    assert softmaxed(np.array([[1e4, 0.0], [0.0, 0.0]], np.float32)) == pytest.approx(np.array([[1.0, 0.0], [0.5, 0.5]]), abs=1e-30)
 
 
 def test_words_alone_are_a_bag():
@@ -66,3 +71,34 @@ def test_words_alone_are_a_bag():
     (bag,) = linear.bags_of([Row(Prompt.of(""), None, soft=(1.0,), words=("one", "two"))])
 
     assert bag == {**NOTHING, "w": ["one", "two"]}
+
+
+def test_exp_is_that_of_numpy_but_for_its_last_bit():
+    """From 1 down to nothing."""
+    x = np.append(np.linspace(-75, 0, 10_001), -np.float32(3e38)).astype(np.float32)
+
+    assert np.allclose(linear.exp(x)[:-1], np.exp(x[:-1].astype(np.float64)), rtol=2e-7, atol=0)
+    assert linear.exp(x)[-1] < 1e-30
+
+
+SAME = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+from tests.policy.learn.test_tasks import rows
+from bestserve.policy.facts import TASKS
+from bestserve.policy.learn.linear import Args, fit
+model = fit(rows(), TASKS, Args(size=200, epochs=3))
+print(hashlib.sha256(repr(model.keys).encode() + model.weights.tobytes() + model.bias.tobytes() + model.tokens.tobytes()).hexdigest())
+"""
+
+
+def test_the_same_rows_give_the_same_weights_anywhere():
+    """To the last bit: in processes that order sets differently, and without the instructions that not every processor has."""
+    root, plain = Path(__file__).parents[3], " ".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name))
+
+    said = [
+        subprocess.run([sys.executable, "-c", SAME, str(root)], env=more, capture_output=True, text=True, check=True).stdout
+        for more in ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "NPY_DISABLE_CPU_FEATURES": plain, "OPENBLAS_CORETYPE": "Prescott"})
+    ]
+
+    assert said[0] == said[1] != ""

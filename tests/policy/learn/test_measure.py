@@ -44,6 +44,24 @@ def test_sure_and_right_is_perfect():
     assert measure.measured(sure, rows("b", "c", "a"), CLASSES)["ece"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("n", [100, 640])
+def test_chance_alone_makes_some_error(n):
+    """As much as drawing shows, of confidences that are right as often as they say."""
+    rng = np.random.default_rng(0)
+    said = rng.uniform(0.25, 1.0, n).astype(np.float32)
+    p = np.column_stack([said, (1 - said) / 2, (1 - said) / 2])
+    p[said < 0.4] = [0.4, 0.3, 0.3]
+    drawn = [
+        measure.measured(p, [Row(Prompt.of("x"), "a" if right else "b") for right in rng.random(n) < p[:, 0]], CLASSES)["ece"]
+        for _ in range(300)
+    ]
+
+    told = measure.measured(p, rows(*["a"] * n), CLASSES)
+
+    assert told["ece_chance"] == pytest.approx(np.mean(drawn), rel=0.06)
+    assert told["ece_chance_95"] == pytest.approx(np.quantile(drawn, 0.95), rel=0.1)
+
+
 def test_groups_are_measured_apart():
     """Each by its own rows."""
     told = measure.by(lambda row: row.lang, P, rows("a", "c", "c", "b"), CLASSES)

@@ -62,7 +62,7 @@ def test_the_file_says_what_the_model_says():
     """Bytes instead of floats: the same likeliest class, and nearly the same probabilities."""
     model = linear.fit(rows(), TASKS, ARGS)
     prompts = [row.prompt for row in rows(5)]
-    tuning = Tuning(1.1, 0.9, (0.5, 0.2, 0.1))
+    tuning = Tuning((1.1, 1.0, 0.9), 1.2, (0.5, 0.2, 0.1))
     p, _ = model.scores(prompts).tuned(tuning)
 
     classifier = Classifier.from_bytes(linear.written(model, {}, tuning, {}))
@@ -118,10 +118,58 @@ def test_tuning_finds_the_heat():
     z = rng.normal(size=(n, 3)).astype(np.float32)
     y = np.array([rng.choice(3, p=p) for p in linear.softmaxed(z).astype(float) / linear.softmaxed(z).astype(float).sum(1, keepdims=True)])
     own = np.column_stack([2 * z, np.zeros(n, np.float32)])
-    scores = Scores(own, np.zeros_like(own), np.zeros(n, np.int64), np.zeros(n, np.bool_))
+    scores = Scores(own, np.zeros_like(own), np.zeros(n, np.int64), np.zeros(n, np.int64))
     labelled = [Row(Prompt.of("x"), "abc"[k]) for k in y]
 
     tuning = tasks.tuned(scores, labelled, tuple("abc"), Args())
 
-    assert tuning.temperature == pytest.approx(2.0, rel=0.1)
+    assert tuning.heats[0] == pytest.approx(2.0, rel=0.1)
     assert tuning.carry == (0.0, 0.0, 0.0)
+
+
+def test_follow_ups_get_a_heat_of_their_own():
+    """Where what is carried over makes them surer than they are right; first messages keep theirs."""
+    rng = np.random.default_rng(1)
+    n = 3000
+    z = rng.normal(size=(n, 3)).astype(np.float32)
+    true = linear.softmaxed(z).astype(float)
+    y = [rng.choice(3, p=p / p.sum()) for p in true]
+    later = np.arange(n) % 3 == 0
+    own, before = np.column_stack([z, np.zeros(n, np.float32)]), np.zeros((n, 4), np.float32)
+    own[later], before[later, :3] = 0.0, 2 * z[later]
+    scores = Scores(own, before, np.zeros(n, np.int64), np.zeros(n, np.int64))
+    labelled = [Row(Prompt.of("x", before="y" if late else ""), "abc"[k]) for k, late in zip(y, later, strict=True)]
+
+    tuning = tasks.tuned(scores, labelled, tuple("abc"), Args())
+
+    assert tuning.heats[0] == pytest.approx(1.0, rel=0.1)
+    assert 2 * tuning.carry[0] / tuning.followed == pytest.approx(1.0, rel=0.15)
+
+
+def test_our_own_seeds_are_taken_for_surer_than_strangers_are():
+    """In plain ASCII alone, which is where it was measured."""
+    rng = np.random.default_rng(2)
+    z = rng.normal(size=(900, 3)).astype(np.float32)
+    labels = [rng.choice(3, p=p / p.sum()) for p in linear.softmaxed(z).astype(float)]
+    scores = Scores(np.column_stack([z, z[:, 0]]), np.zeros((900, 4), np.float32), np.zeros(900, np.int64), np.arange(900) % 3)
+
+    ours, others = (
+        tasks.tuned(scores, [Row(Prompt.of("x"), "abc"[k], source=s) for k in labels], tuple("abc"), Args()) for s in ("seeds", "x")
+    )
+
+    assert ours.heats == (others.heats[0] * tasks.STRANGERS, *others.heats[1:])
+
+
+def test_what_is_measured_was_not_tuned_on():
+    """Each part's probabilities are those of the others' tuning."""
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=(500, 4)).astype(np.float32)
+    scores = Scores(z, np.zeros_like(z), np.zeros(500, np.int64), np.zeros(500, np.int64))
+    labelled = [Row(Prompt.of("x"), "abc"[k]) for k in rng.integers(3, size=500)]
+
+    p, own = tasks.crossed(scores, labelled, tuple("abc"), Args(), 5)
+
+    rest = np.flatnonzero(np.arange(500) % 5)
+    first, _ = scores.tuned(tasks.tuned(scores.some(rest), [labelled[i] for i in rest.tolist()], tuple("abc"), Args()))
+    assert np.array_equal(p[::5], first[::5])
+    assert np.array_equal(own, z[:, 3])
