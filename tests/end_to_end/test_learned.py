@@ -6,6 +6,7 @@ import pytest
 from bestserve.policy.checkpoint import Checkpoint, to_bytes
 from bestserve.policy.inputs import N_CONTEXT, N_ROW
 from bestserve.policy.network import untaught
+from tests.policies_by_hand import breaks
 
 from .world import chat, world
 
@@ -50,9 +51,7 @@ async def test_one_that_cannot_be_used_is_replaced_and_counted(tmp_path, data):
 
 async def test_one_that_breaks_while_it_decides_is_replaced_for_that_request(tmp_path):
     """Finite weights whose products are not: the fallback decides each time, and each time is counted."""
-    broken = SOUND.network._replace(b2=np.ones(48), w3=np.full((48, 2), 3e38))
-    bad = Checkpoint(broken, (0.05, 0.7, 1e300), RANGE, RANGE, {})
-    (tmp_path / "p.ckpt").write_bytes(to_bytes(bad))
+    (tmp_path / "p.ckpt").write_bytes(breaks())
     async with world(tmp_path, policy="deadline-greedy, checkpoint: p.ckpt") as here:
         for _ in range(2):
             assert "choices" in await (await here.ask(chat())).answer()
