@@ -83,7 +83,7 @@ def publish(directory: Path, data: bytes, verdict: Mapping[str, Any], *, wall: W
     with _writing(directory):
         now, was = wall(), current(directory)
         version = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{id}"
-        _write(directory / f"{version}.json", orjson.dumps(dict(verdict), option=orjson.OPT_INDENT_2))
+        _write(directory / f"{version}.json", orjson.dumps(dict(verdict), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
         _write(directory / f"{version}.ckpt", data)
         _note(directory, now, "publish", version, why="another version is pinned" if was.pinned else None)
         if not was.pinned:
@@ -161,7 +161,7 @@ def current(directory: Path) -> Pointer:
             if version is not None and not _VERSION.fullmatch(version):
                 raise Unpublished(f"{version!r} is no version")
     except (LookupError, TypeError, ValueError) as error:
-        raise Unpublished(f"{directory / CURRENT}: {error}") from error
+        raise Unpublished(f"{directory / CURRENT}: {error}; remove it, and pin a version") from error
     return pointer
 
 

@@ -26,6 +26,9 @@ from .dialects.openai import CAPS
 
 FOLDER = "trials"
 
+MOST_WINDOWS = 4096
+"""That are remembered: a trial on a quiet night may take long."""
+
 _NO_END = (Ending.REFUSED, Ending.REJECTED)
 """Attempts after which a request goes on elsewhere, or that were its client's fault."""
 
@@ -52,6 +55,8 @@ class Trial:
         window = canary.window_at(decided, self.rules)
         earned = Sums(earned_by(record, self.profiles), record.ask.weight, 1)
         self.sums[window] = self.sums.get(window, Sums()).plus(earned)
+        if len(self.sums) > MOST_WINDOWS:
+            del self.sums[min(self.sums)]
 
 
 def rules_of(said: Canary) -> Rules:
