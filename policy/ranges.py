@@ -11,8 +11,8 @@ from .encode import Observation
 from .facts import Floats
 from .inputs import CONTEXT, ROW, context_of, rows_of
 
-MARGIN = 0.1
-"""Of a range's width: so far beyond its ends is still inside. Of an input that never varied, this much itself."""
+MARGIN, ROOM = 0.1, 0.25
+"""So far beyond its ends is still inside: of the range's width, and beside it. Inputs are shares, and logarithms of ratios."""
 
 NAMES = (*ROW, *CONTEXT)
 
@@ -29,7 +29,7 @@ def strange(checkpoint: Checkpoint, observations: Sequence[Observation]) -> Stra
     low, high = checkpoint.low, checkpoint.high
     if not observations or not (high > low).any():
         return Strange(0.0, ())
-    margin = MARGIN * np.where(high > low, high - low, 1.0)
+    margin = MARGIN * (high - low) + ROOM
     beyond = [_beyond(observation, low - margin, high + margin) for observation in observations]
     by_input = Counter(name for found in beyond for name in found)
     return Strange(sum(map(bool, beyond)) / len(beyond), tuple(name for name, _ in by_input.most_common(3)))
