@@ -19,6 +19,7 @@ from bestserve.policy.canary import Finding, State
 from bestserve.policy.ranges import strange
 
 from . import published, takeup, typical
+from .published import Unpublished
 from .serving import Serving
 from .takeup import Mark
 from .trial import Trial, forget, share, shared
@@ -133,8 +134,8 @@ class Follower:
         """What a function that writes says; None when it cannot."""
         try:
             said = await asyncio.to_thread(write, *args, **kwargs)
-        except OSError as error:
-            self._say("write", f"{directory}: {error.strerror or error}")
+        except (OSError, Unpublished) as error:
+            self._say("write", f"{directory}: {error}")
             return None
         self._say("write", None)
         return said
