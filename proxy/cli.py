@@ -13,6 +13,7 @@ from .cli_policy import policy
 from .cli_profile import profile
 from .cli_profiles import profiles
 from .cli_quality import quality
+from .cli_retrain import retrain
 from .cli_simulate import evaluate, simulate, train, tune
 
 CONFIG = click.Path(dir_okay=False, path_type=Path)
@@ -126,6 +127,7 @@ main.add_command(profile)
 main.add_command(profiles)
 main.add_command(quality)
 main.add_command(evaluate)
+main.add_command(retrain)
 main.add_command(simulate)
 main.add_command(train)
 main.add_command(tune)

@@ -55,6 +55,17 @@ def course(command: Any) -> Any:
 @click.option("--workload", required=True, help=WORKLOAD)
 @click.option("--policy", required=True, help=POLICY)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of arrivals, lengths and choices.")
+@click.option("--log", type=click.Path(file_okay=False, path_type=Path), help="Also write what a proxy would log, into this folder.")
+@click.option(
+    "--feedback", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="With --log: share of answers that are scored."
+)
+@click.option(
+    "--explore",
+    type=click.FloatRange(0, 0.2),
+    default=0.0,
+    show_default=True,
+    help="Share of requests decided at random among the possible.",
+)
 def simulate(**how: Any) -> None:
     """Run one policy on one workload in virtual time."""
     from .simulating import run

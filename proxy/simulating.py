@@ -1,22 +1,26 @@
 """`bestserve simulate`: one policy on one workload in virtual time, and what came of it."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import orjson
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bestserve.policy.simulate import Results, Setting, Trace
 from bestserve.policy.summary import Summary, summary
 from bestserve.policy.workload import Demand, Teller
 
 from .config import environment
-from .entrants import BadPolicy, entrant
+from .entrants import BadPolicy, Entrant, entrant
 from .fleet_file import BadConfig, Fleet, read
 from .weights import confusion
 from .workloads import BadWorkload, Course, drawn, with_mix, workload_of
@@ -24,10 +28,32 @@ from .workloads import BadWorkload, Course, drawn, with_mix, workload_of
 LONGEST = Demand().longest
 
 
-def run(*, path: Path, workload: str, policy: str, task_mix: str | None, teller: Teller, seed: int, as_json: bool, **course: Any) -> int:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A log to be written."""
+
+    folder: Path
+    feedback: float  # share of answers that are scored
+
+
+def run(
+    *,
+    path: Path,
+    workload: str,
+    policy: str,
+    task_mix: str | None,
+    teller: Teller,
+    seed: int,
+    log: Path | None,
+    feedback: float,
+    explore: float,
+    as_json: bool,
+    **course: Any,
+) -> int:
     """Simulate, and print what came of it. Returns the exit code."""
+    kept = None if log is None else Kept(log, feedback)
     try:
-        said = simulated(path, Course(workload, **course), policy, seed, task_mix=task_mix, teller=teller)
+        said = simulated(path, Course(workload, **course), policy, seed, task_mix=task_mix, teller=teller, explore=explore, kept=kept)
     except (BadConfig, BadWorkload, BadPolicy) as error:
         click.echo(str(error), err=True)
         return 1
@@ -39,7 +65,15 @@ def run(*, path: Path, workload: str, policy: str, task_mix: str | None, teller:
 
 
 def simulated(
-    path: Path, course: Course, policy: str, seed: int, *, task_mix: str | None = None, teller: Teller = "modelled"
+    path: Path,
+    course: Course,
+    policy: str,
+    seed: int,
+    *,
+    task_mix: str | None = None,
+    teller: Teller = "modelled",
+    explore: float = 0.0,
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
     """What is printed. Raises BadConfig, BadWorkload, BadPolicy."""
     needs_train("simulating")
@@ -50,9 +84,13 @@ def simulated(
     workload = workload_of(course)
     skipped = told_of_skipped(workload.recorded.skipped if workload.recorded else [])
     trace = drawn(workload, course, demand, seed)
+    setting = Setting(explore=explore)
     with bar() as progress:
         task = progress.add_task("compiling, the first time", total=len(trace.at))
-        results = play(who.places, trace, who.mind, seed=seed, told=_advance(progress, task))
+        if kept is None:
+            results = play(who.places, trace, who.mind, seed=seed, setting=setting, told=_advance(progress, task))
+        else:
+            results = _logged(who, trace, seed, setting, kept, _advance(progress, task))
     figures: Summary = summary(results, trace, fleet.places, who.actions)
     seconds = float(trace.at[-1])
     return {
@@ -64,6 +102,23 @@ def simulated(
         "skipped_rows": skipped,
         **figures.plain(),
     }
+
+
+def _logged(who: Entrant, trace: Trace, seed: int, setting: Setting, kept: Kept, told: Callable[[int], None]) -> Results:
+    """Play, and write what a proxy would have logged, as if it had ended now."""
+    from bestserve.policy.learn.recording import recorded
+
+    from .simulated_log import write
+
+    played = recorded(who.places, trace, who.mind, seed=seed, setting=setting)
+    begun = time.time() - float(trace.at[-1]) - LASTS_S
+    write(kept.folder, played, wall=begun, policy=who.name, name=f"s{seed}", feedback=kept.feedback, dice=np.random.default_rng(seed))
+    told(len(trace.at))
+    return played.results
+
+
+LASTS_S = 120.0
+"""So long after the last arrival, every answer has ended."""
 
 
 def demand_of(fleet: Fleet, task_mix: str | None = None, teller: Teller = "modelled") -> Demand:

@@ -1,7 +1,7 @@
 """Decisions of a simulated scene, and what came of each: what the critic learns from."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -70,6 +70,11 @@ def blank(n: int) -> Outcomes:
 def first(of: Outcomes, n: int) -> Outcomes:
     """The first n decisions."""
     return Outcomes(of.rows[:n], of.context[:n], of.allowed[:n], of.action[:n], of.sent[:n], of.own[:n])
+
+
+def of_parts(parts: Iterable[Any]) -> Outcomes:
+    """From its parts, in their order."""
+    return Outcomes(*parts)
 
 
 def stacked(pieces: Sequence[Outcomes]) -> Outcomes:

@@ -1,0 +1,217 @@
+"""Lines of a log as columns, each encoded again from its facts on the way: what a log is calibrated and judged by.
+
+Skew between serving and learning is a measurement, not a hope: what a Record was decided on stands in it as a digest, and what its facts
+encode to now must have the same one. Lines of schema 1 did not hold all that was encoded and count as unknown.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+
+from bestserve.policy.encode import ENCODER, N_FEATURES, TPOT, TTFT, observe
+from bestserve.policy.facts import TASKS, Ending, Floats, Ints, Mask
+from bestserve.policy.record import Line
+
+
+class Skew(IntEnum):
+    """What encoding a line again came to."""
+
+    SAME = 0
+    OTHER = 1  # the digest differs
+    UNKNOWN = 2  # the line does not hold all that was encoded, or another encoder wrote it
+
+
+ENDINGS = tuple(Ending)
+DONE, SHED = ENDINGS.index(Ending.DONE), ENDINGS.index(Ending.SHED)
+
+
+class Logged(NamedTuple):
+    """N attempts. Of the backend that was asked, where one is meant; times in seconds."""
+
+    wall: Floats  # when it ended, since 1970
+    took: Floats
+    ttft: Floats  # nan where none was seen
+    backend: Ints  # place in `Names.backends`; -1 for a Shed
+    ending: Ints  # of ENDINGS
+    tokens: Floats  # of the answer; nan where nobody counted
+    prompt: Floats  # as the backend counted, else as was estimated
+    cached: Floats
+    cut: Mask  # by our budget
+    stopped: Mask  # it ended by itself
+    cap: Floats  # of the budget; inf
+    told: Mask  # to be brief
+    ceiling: Floats  # the client's; inf
+    n: Floats  # answers asked for
+    mu: Floats  # predicted mean and deviation of the log of the length
+    sigma: Floats
+    ttft_slo: Floats  # deadlines; inf
+    tpot_slo: Floats
+    e2e_slo: Floats
+    hard: Mask
+    weight: Floats
+    usd: Floats
+    usd_weight: Floats
+    propensity: Floats
+    attempt: Ints
+    in_flight: Floats  # as was seen when it was decided, of the backend that was asked
+    prefill: Floats
+    kv: Floats
+    places: Floats
+    price: Floats
+    said_ttft: Floats  # predicted
+    said_tpot: Floats
+    odds: Floats  # with which the line was kept
+    policy: Ints  # place in `Names.policies`
+    key: Ints  # of the caller: a hash of its name
+    decision: Ints  # a hash of its id
+    session: Ints  # a hash; -1
+    stream: Mask
+    task: Floats  # (N, T): probabilities
+    score: Floats  # what was said of it; nan
+
+
+class Names(NamedTuple):
+    """What numbers in columns stand for."""
+
+    backends: tuple[str, ...]
+    profiles: tuple[str, ...]  # of the same backends: a name counts anew when its profile changes
+    policies: tuple[str, ...]
+
+
+_FLAGS = {"cut", "stopped", "told", "hard", "stream"}
+_WHOLE = {"backend", "ending", "attempt", "policy", "key", "decision", "session"}
+_ROW = tuple(name for name in Logged._fields if name not in ("task", "score"))
+
+
+class Ledger:
+    """Takes lines one by one; `columns` are what it has taken."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[float, ...]] = []
+        self._tasks: list[tuple[float, ...]] = []
+        self._backends: dict[tuple[str, str], int] = {}
+        self._policies: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, line: Line, *, odds: float = 1.0, key: str = "") -> Skew:
+        """One attempt; what encoding it again came to."""
+        seen, decision, outcome, ask = line.seen, line.decision, line.outcome, line.ask
+        action, view = decision["action"], line.view
+        b, name_number, features, skew = -1, -1, None, Skew.UNKNOWN
+        if seen is not None and decision.get("encoder") == ENCODER:
+            observation = observe(seen)
+            features, skew = observation.features, Skew.SAME if observation.digest() == decision["digest"] else Skew.OTHER
+        if action is not None:
+            b = view["backends"].index(action["backend"])
+            name_number = self._backends.setdefault((action["backend"], view["profiles"][b]), len(self._backends))
+        x = decision["index"] * N_FEATURES
+        there = features is not None and b >= 0
+        cap = math.inf if action is None or action["budget"] is None else float(action["budget"])
+        slo = ask.slo
+        row = (
+            line.wall,
+            outcome.total_s,
+            _or(outcome.ttft_s, math.nan),
+            name_number,
+            ENDINGS.index(outcome.ending),
+            _or(outcome.completion_tokens, math.nan),
+            float(outcome.prompt_tokens or ask.prompt_tokens),
+            float(outcome.cached_tokens or 0),
+            outcome.cut,
+            outcome.finish_reason not in ("length", None),
+            cap,
+            seen is not None and b >= 0 and bool(seen.caps.told[decision["index"] % len(seen.caps.tokens)]),
+            _or(ask.max_tokens, math.inf),
+            ask.n,
+            math.log(ask.length.median),
+            ask.length.sigma,
+            _or(slo.ttft_s, math.inf),
+            _or(slo.tpot_s, math.inf),
+            _or(slo.e2e_s, math.inf),
+            slo.hard,
+            ask.weight,
+            outcome.usd,
+            ask.usd_weight,
+            decision["propensity"],
+            line.attempt,
+            view["in_flight"][b] if b >= 0 else 0.0,
+            view["prefill_tokens"][b] if b >= 0 else 0.0,
+            view["kv_tokens"][b] if b >= 0 else 0.0,
+            _or(view["places"][b], math.inf) if b >= 0 else 0.0,
+            view["price"][b] if b >= 0 else 0.0,
+            features[x + TTFT] if features is not None and there else math.nan,
+            features[x + TPOT] if features is not None and there else math.nan,
+            odds,
+            self._policies.setdefault(decision["policy"], len(self._policies)),
+            hashed(key),
+            hashed(decision["id"]),
+            -1 if ask.session is None else hashed(ask.session),
+            ask.stream,
+        )
+        self._rows.append(row)
+        self._tasks.append(ask.task)
+        return skew
+
+    def columns(self) -> tuple[Logged, Names]:
+        """All that was taken, in the order in which it came."""
+        n = len(self._rows)
+        made = {}
+        for name, column in zip(_ROW, zip(*self._rows, strict=True) if n else [()] * len(_ROW), strict=True):
+            kind = np.bool_ if name in _FLAGS else np.int64 if name in _WHOLE else np.float64
+            made[name] = np.array(column, dtype=kind)
+        task = np.array(self._tasks, dtype=np.float64).reshape(n, -1) if n else np.zeros((0, len(TASKS)))
+        names = Names(tuple(b for b, _ in self._backends), tuple(p for _, p in self._backends), tuple(self._policies))
+        return of((*(made[name] for name in _ROW), task, np.full(n, math.nan))), names
+
+
+def hashed(text: str) -> int:
+    """A number for a name, the same in every process."""
+    data = text.encode()
+    return crc32(data) << 31 ^ crc32(data, 0x9E3779B9) >> 1
+
+
+def joined(pieces: Sequence[tuple[Logged, Names]]) -> tuple[Logged, Names]:
+    """Several ledgers' columns as one, in the order of the ends of attempts."""
+    backends: dict[tuple[str, str], int] = {}
+    policies: dict[str, int] = {}
+    moved = list[Logged]()
+    for columns, names in pieces:
+        b = np.array([backends.setdefault(pair, len(backends)) for pair in zip(names.backends, names.profiles, strict=True)] + [-1])
+        p = np.array([policies.setdefault(name, len(policies)) for name in names.policies] or [0])
+        moved.append(columns._replace(backend=b[columns.backend], policy=p[columns.policy]))
+    whole = of(np.concatenate(parts) for parts in zip(*moved, strict=True))
+    order = np.argsort(whole.wall, kind="stable")
+    names = Names(tuple(b for b, _ in backends), tuple(p for _, p in backends), tuple(policies))
+    return some(whole, order), names
+
+
+def with_scores(columns: Logged, said: Iterable[tuple[str, float]]) -> Logged:
+    """The same with what callers said of answers: pairs of a decision's id and a score."""
+    scores = {hashed(decision): score for decision, score in said}
+    if not scores:
+        return columns
+    ids = np.array(sorted(scores), dtype=np.int64)
+    place = np.minimum(np.searchsorted(ids, columns.decision), len(ids) - 1)
+    found = ids[place] == columns.decision
+    values = np.array([scores[i] for i in ids.tolist()])[place]
+    return columns._replace(score=np.where(found, values, np.nan))
+
+
+def some(columns: Logged, which: Mask | Ints | slice) -> Logged:
+    """Some of them."""
+    return of(column[which] for column in columns)
+
+
+def of(columns: Iterable[Any]) -> Logged:
+    """From its columns, in their order."""
+    return Logged(*columns)
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else float(value)

@@ -1,0 +1,138 @@
+"""A replay log as columns: its files read side by side by a few processes, each Record encoded again on the way.
+
+What comes back of a file is small: columns, what was said of answers, what was wrong, and the raw lines of some blocks of time, to be
+looked at closely. Which blocks these are follows from the clock alone, so that all processes take the same.
+"""
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from bestserve.policy.learn.logged import Ledger, Logged, Names, Skew, hashed, joined, with_scores
+from bestserve.policy.learn.offline import BLOCK_S
+from bestserve.policy.record import BadRecord, Line, from_bytes
+
+from .entries import Kept, Problem, Said, read
+
+LOOKED_AT = 20_000
+"""Lines that are kept whole, about."""
+
+_GUESSED_BYTES = 3_500
+_GUESSED_PACKED = 400
+_DENOMINATOR = 1000
+
+
+class Opinion(NamedTuple):
+    """What somebody said of an answer."""
+
+    wall: float
+    writer: str
+    seq: int
+    decision: str
+    key: str
+    score: float
+
+
+@dataclass(slots=True)
+class Piece:
+    """What one file held."""
+
+    columns: Logged | None = None
+    names: Names | None = None
+    opinions: list[Opinion] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    skew: Counter[Skew] = field(default_factory=Counter)
+    skewed: list[Problem] = field(default_factory=list)  # where the digest differs, the first few
+    lines: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A whole log."""
+
+    columns: Logged
+    names: Names
+    lines: list[Line]  # of some blocks of time
+    scores: dict[int, tuple[str, float]]  # by the hash of a decision: who said it, and what
+    problems: list[Problem]
+    skew: Counter[Skew]
+    skewed: list[Problem]
+
+
+def read_log(files: Sequence[Path], since: float | None, pool: Executor | None, told: Callable[[int], None]) -> Read | None:
+    """Everything that is younger than `since`. None where that is nothing. `told` hears of each file."""
+    share = _share(files)
+    pieces = list[Piece]()
+    for piece in (pool.map if pool is not None else map)(partial(read_file, since=since, share=share), files):
+        pieces.append(piece)
+        told(len(pieces))
+    tables = [(piece.columns, piece.names) for piece in pieces if piece.columns is not None and piece.names is not None]
+    if not tables:
+        return None
+    columns, names = joined(tables)
+    latest = _latest(pieces)
+    gc.disable()
+    lines = [from_bytes(raw) for piece in pieces for raw in piece.lines]
+    gc.enable()
+    skew = sum((piece.skew for piece in pieces), Counter[Skew]())
+    problems, skewed = [p for piece in pieces for p in piece.problems], [p for piece in pieces for p in piece.skewed]
+    scores = {hashed(o.decision): (o.key, o.score) for o in latest}
+    return Read(with_scores(columns, [(o.decision, o.score) for o in latest]), names, lines, scores, problems, skew, skewed)
+
+
+def read_file(path: Path, since: float | None, share: float) -> Piece:
+    """One file."""
+    piece, ledger = Piece(), Ledger()
+    gc.disable()  # nothing here goes in circles
+    for placed in read([path], piece.problems.append):
+        entry = placed.entry
+        if isinstance(entry, Said):
+            piece.opinions.append(Opinion(entry.wall, entry.writer, entry.seq, entry.decision, entry.key, entry.score))
+        elif isinstance(entry, Kept) and (since is None or entry.wall >= since):
+            _take(piece, ledger, entry, Problem(path, placed.number, ""), share)
+    gc.enable()
+    if len(ledger):
+        piece.columns, piece.names = ledger.columns()
+    piece.problems = [problem for problem in piece.problems if not problem.torn]
+    return piece
+
+
+def _take(piece: Piece, ledger: Ledger, entry: Kept, here: Problem, share: float) -> None:
+    try:
+        line = entry.line()
+        skew = ledger.take(line, odds=entry.around.odds, key=entry.around.key)
+    except (BadRecord, LookupError, TypeError, ValueError) as error:
+        piece.problems.append(Problem(here.path, here.line, str(error) or type(error).__name__))
+        return
+    piece.skew[skew] += 1
+    if skew is Skew.OTHER and len(piece.skewed) < 10:
+        piece.skewed.append(Problem(here.path, here.line, f"its facts do not encode to the digest {line.decision['digest']}"))
+    if skew is Skew.SAME and hashed(str(int((entry.wall - entry.took) // BLOCK_S))) % _DENOMINATOR < share * _DENOMINATOR:
+        piece.lines.append(entry.raw)
+
+
+def _latest(pieces: Sequence[Piece]) -> list[Opinion]:
+    """The last word on each decision."""
+    last: dict[str, Opinion] = {}
+    for opinion in (opinion for piece in pieces for opinion in piece.opinions):
+        last[opinion.decision] = max(opinion, last.get(opinion.decision, opinion))
+    return list(last.values())
+
+
+def _share(files: Sequence[Path]) -> float:
+    """Of blocks that are kept whole, so that there are about LOOKED_AT lines of them."""
+    guessed = sum(_lines(path) for path in files)
+    return min(1.0, LOOKED_AT / max(guessed, 1.0))
+
+
+def _lines(path: Path) -> float:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return 0.0
+    return size / (_GUESSED_PACKED if path.suffix in (".gz", ".zst") else _GUESSED_BYTES)
