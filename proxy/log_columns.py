@@ -58,7 +58,6 @@ class Read:
     columns: Logged
     names: Names
     lines: list[Line]  # of some blocks of time
-    scores: dict[int, tuple[str, float]]  # by the hash of a decision: who said it, and what
     problems: list[Problem]
     skew: Counter[Skew]
     skewed: list[Problem]
@@ -81,8 +80,8 @@ def read_log(files: Sequence[Path], since: float | None, pool: Executor | None, 
     gc.enable()
     skew = sum((piece.skew for piece in pieces), Counter[Skew]())
     problems, skewed = [p for piece in pieces for p in piece.problems], [p for piece in pieces for p in piece.skewed]
-    scores = {hashed(o.decision): (o.key, o.score) for o in latest}
-    return Read(with_scores(columns, [(o.decision, o.score) for o in latest]), names, lines, scores, problems, skew, skewed)
+    scored = with_scores(columns, [(o.decision, o.key, o.score) for o in latest])
+    return Read(scored, names, lines, problems, skew, skewed)
 
 
 def read_file(path: Path, since: float | None, share: float) -> Piece:
@@ -117,10 +116,11 @@ def _take(piece: Piece, ledger: Ledger, entry: Kept, here: Problem, share: float
 
 
 def _latest(pieces: Sequence[Piece]) -> list[Opinion]:
-    """The last word on each decision."""
-    last: dict[str, Opinion] = {}
+    """The last word of each key on each decision."""
+    last: dict[tuple[str, str], Opinion] = {}
     for opinion in (opinion for piece in pieces for opinion in piece.opinions):
-        last[opinion.decision] = max(opinion, last.get(opinion.decision, opinion))
+        place = opinion.decision, opinion.key
+        last[place] = max(opinion, last.get(place, opinion))
     return list(last.values())
 
 

@@ -18,10 +18,11 @@ import numpy as np
 import orjson
 
 from bestserve.policy.checkpoint import BadCheckpoint, Checkpoint, to_bytes
-from bestserve.policy.facts import Backend, Budget
+from bestserve.policy.facts import Backend, Budget, Floats
 from bestserve.policy.learn.improve import Args
 from bestserve.policy.learn.logged import Logged, Skew
 from bestserve.policy.learn.retrain import Answer, Incumbent, Question, TooLittle, retrain
+from bestserve.policy.opinions import SHARE, weights
 from bestserve.policy.policies import Mind
 from bestserve.policy.scene import Places, mind_of
 
@@ -116,9 +117,22 @@ def question_of(
     return Question(read.columns, read.names, read.lines, weight, backends, budgets, incumbent, explore, about)
 
 
-def score_weights(log: Logged) -> Any:
-    """What each score counts for, (N,)."""
-    return np.ones(len(log.wall))
+PRIOR = 20.0
+"""Answers that a profile's quality counts for, where a key's share of what was said is bounded."""
+
+
+def score_weights(log: Logged) -> Floats:
+    """What each score counts for, (N,): of each backend, no key has more than its share. Of few keys, none has less than its part."""
+    weight, callers = np.zeros(len(log.wall)), np.unique(log.key, return_counts=True)[1]
+    share = max(SHARE, 1.0 / max(int((callers >= LEAST_CALLS * len(log.wall)).sum()), 1))
+    for b in np.unique(log.backend):
+        some = np.flatnonzero((log.backend == b) & np.isfinite(log.score))
+        weight[some] = weights(list(map(str, log.key[some].tolist())), log.score[some].tolist(), prior=PRIOR, share=share)
+    return weight
+
+
+LEAST_CALLS = 0.01
+"""Of all requests, what a key has to have sent to count as one of some."""
 
 
 def incumbent_of(config: Config) -> Incumbent:

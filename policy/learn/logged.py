@@ -68,6 +68,7 @@ class Logged(NamedTuple):
     policy: Ints  # place in `Names.policies`
     key: Ints  # of the caller: a hash of its name
     decision: Ints  # a hash of its id
+    said: Ints  # a hash of its id and key: of what may be said of it
     session: Ints  # a hash; -1
     stream: Mask
     task: Floats  # (N, T): probabilities
@@ -83,7 +84,7 @@ class Names(NamedTuple):
 
 
 _FLAGS = {"cut", "stopped", "told", "hard", "stream"}
-_WHOLE = {"backend", "ending", "attempt", "policy", "key", "decision", "session"}
+_WHOLE = {"backend", "ending", "attempt", "policy", "key", "decision", "said", "session"}
 _ROW = tuple(name for name in Logged._fields if name not in ("task", "score"))
 
 
@@ -151,6 +152,7 @@ class Ledger:
             self._policies.setdefault(decision["policy"], len(self._policies)),
             hashed(key),
             hashed(decision["id"]),
+            hashed(f"{decision['id']} {hashed(key)}"),
             -1 if ask.session is None else hashed(ask.session),
             ask.stream,
         )
@@ -191,14 +193,14 @@ def joined(pieces: Sequence[tuple[Logged, Names]]) -> tuple[Logged, Names]:
     return some(whole, order), names
 
 
-def with_scores(columns: Logged, said: Iterable[tuple[str, float]]) -> Logged:
-    """The same with what callers said of answers: pairs of a decision's id and a score."""
-    scores = {hashed(decision): score for decision, score in said}
+def with_scores(columns: Logged, said: Iterable[tuple[str, str, float]]) -> Logged:
+    """The same with what callers said of answers: a decision's id, the name of a key, a score. Only the decision's own key counts."""
+    scores = {hashed(f"{decision} {hashed(key)}"): score for decision, key, score in said}
     if not scores:
         return columns
     ids = np.array(sorted(scores), dtype=np.int64)
-    place = np.minimum(np.searchsorted(ids, columns.decision), len(ids) - 1)
-    found = ids[place] == columns.decision
+    place = np.minimum(np.searchsorted(ids, columns.said), len(ids) - 1)
+    found = ids[place] == columns.said
     values = np.array([scores[i] for i in ids.tolist()])[place]
     return columns._replace(score=np.where(found, values, np.nan))
 

@@ -16,6 +16,7 @@ from bestserve.policy.decide import actions_of
 from bestserve.policy.encode import ENCODER, N_FEATURES, TOKENS, observe, seen_of
 from bestserve.policy.facts import SLO, Ask, Columns, Constants, Decision, Ending, FleetView, Floats, Length, Outcome, knowledge_of
 from bestserve.policy.fleet import RATE_S
+from bestserve.policy.heuristics import explored
 from bestserve.policy.policies import Mind
 from bestserve.policy.record import Record
 from bestserve.policy.scene import Places, results_of, scene_of, scratch_of, world_of
@@ -82,6 +83,7 @@ def _record(of: Recorded, constants: Constants, i: int, wall: float, policy: str
         actions=actions,
         mask=observation.mask,
         probabilities=of.seen["p"][i].tolist(),
+        floor=explored(of.seen["p"][i].tolist(), observation, of.scene.setting.explore)[1],
         policy=policy,
         encoder=ENCODER,
         observation=observation,
