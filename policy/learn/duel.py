@@ -21,12 +21,8 @@ from bestserve.policy.simulate import Scene, finish, play
 
 from .bound import bind
 from .compiled import compiled
-from .improve import Ground, believing, of_log
+from .improve import Args, Ground, believing, of_log
 from .outcomes import AFTER_S
-
-SEEDS = 12
-REQUESTS = 4000
-"""Of each seed's stretch."""
 
 CLOSE = 0.05
 """The simulator's reward may differ from the log's by this share."""
@@ -74,16 +70,13 @@ def duel(
     challenger: Side,
     log_reward: float,
     pool: Executor,
+    args: Args,
     told: Callable[[int], None],
-    *,
-    seed: int = 0,
-    seeds: int = SEEDS,
-    requests: int = REQUESTS,
 ) -> Duel:
-    """Play both. `log_reward` is the mean of what the log's requests earned, by what is believed now."""
-    numbers = [int(each) for each in np.random.SeedSequence([seed, 77]).generate_state(seeds)]
+    """Play both on some stretches. `log_reward` is the mean of what the log's requests earned, by what is believed now."""
+    numbers = [int(each) for each in np.random.SeedSequence([args.seed, 77]).generate_state(args.duels)]
     rounds = list[Round]()
-    for each in pool.map(partial(_round, ground, (incumbent, challenger), requests), numbers):
+    for each in pool.map(partial(_round, ground, (incumbent, challenger), args.duel), numbers):
         rounds.append(each)
         told(len(rounds))
     return _together(rounds, log_reward)

@@ -46,6 +46,8 @@ class Args:
     points: int = 80  # decisions of each
     requests: int = 2000  # of a scene
     prior: tuple[float, float, float] = (0.05, 0.7, 5.0)  # where a search begins that has no checkpoint to begin at
+    duels: int = 12  # seeds of the duel
+    duel: int = 4000  # requests of each
     critic: CriticArgs = field(default_factory=CriticArgs)
     search: SearchArgs = field(default_factory=lambda: SearchArgs(iterations=16, scenes=12, pairs=8))
 
