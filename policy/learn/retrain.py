@@ -113,9 +113,7 @@ def retrain(question: Question, args: Args, pool: Executor, told: Telling) -> An
     step, heads = lines.judged(challenger, improved.network, question.explore, dice)
     reward = _log_reward(late, question, believed)
     sides = Side(incumbent.mind, before), Side(challenger, believed)
-    fought = duel(
-        late, *sides, reward, pool, lambda n: told("dueling", n, args.duels), seed=args.seed, seeds=args.duels, requests=args.duel
-    )
+    fought = duel(late, *sides, reward, pool, args, lambda n: told("dueling", n, args.duels))
     verdict = judged(step, heads, fought)
     cuts = list(truncations(question.log, question.names, found, question.budgets))
     return Answer(found, list(rows(found)), cuts, improved, checkpoint, verdict, step, heads, fought)
