@@ -22,7 +22,7 @@ from bestserve.policy.policies import Mind
 from bestserve.policy.scene import Places, results_of, scene_of, scratch_of, world_of
 from bestserve.policy.simulate import Scene, Setting, finish, play
 
-from . import critic
+from . import critic, train
 from .bound import bind
 from .calibrate import Found
 from .compiled import compiled
@@ -31,7 +31,7 @@ from .logged import Logged, Names, some
 from .outcomes import AFTER_S, Outcomes, first, gather, of_parts, stacked
 from .replayed import trace_of
 from .scenes import Doubt, scene
-from .search import Place, SearchArgs, Space, Step, search, space_of
+from .search import N_PRIOR, Place, SearchArgs, Space, Step, search, space_of
 
 DOUBT = Doubt(wrong=0.5, factor=1.15, quality=0.02, trouble=0.1)
 """How far the calibrated fleet may still be from the true one, in scenes that are not of the log."""
@@ -45,7 +45,7 @@ class Args:
     scenes: int = 160  # that the critic learns from, beside the log's own decisions
     points: int = 80  # decisions of each
     requests: int = 2000  # of a scene
-    prior: tuple[float, float, float] = (0.05, 0.7, 5.0)  # where a search begins that has no checkpoint to begin at
+    prior: tuple[float, ...] = train.PRIOR  # where a search begins that has no checkpoint to begin at
     duels: int = 12  # seeds of the duel
     duel: int = 4000  # requests of each
     critic: CriticArgs = field(default_factory=CriticArgs)
@@ -124,9 +124,7 @@ def _scene(ground: Ground, args: Args, mind: Mind, dice: Generator) -> tuple[Sce
 def scene_outcomes(ground: Ground, args: Args, seed: int) -> Outcomes:
     """Decisions of one scene by the prior, its parameters drawn anew, and what came of them."""
     dice = np.random.default_rng(seed)
-    shed, factor, _ = args.prior
-    parameters = (shed * dice.choice([0.0, 1.0, 2.0]), factor * float(np.exp(dice.uniform(-0.8, 0.8))), float(dice.choice([1.0, 2.0, 5.0])))
-    here, places = _scene(ground, args, Mind.of("actor", parameters, untaught()), dice)
+    here, places = _scene(ground, args, Mind.of("actor", train.drawn(dice, args.prior), untaught()), dice)
     return gather(dice, here, places, args.points)
 
 
@@ -145,7 +143,7 @@ class Improved(NamedTuple):
     """A challenger, and how it came about."""
 
     network: Network
-    parameters: tuple[float, float, float]
+    parameters: tuple[float, ...]
     low: Floats
     high: Floats
     gain: float  # share of reward over where the search began, in scenes that it had not seen
@@ -156,7 +154,7 @@ def improve(
     ground: Ground,
     logged: Outcomes,
     begin: Network | None,
-    parameters: tuple[float, float, float],
+    parameters: tuple[float, ...],
     args: Args,
     pool: Executor,
     told: Telling,
@@ -188,7 +186,7 @@ def improve(
     return Improved(space.network_at(best), space.parameters_at(best), bounds[0], bounds[1], max(gain, 0.0), gain > 0)
 
 
-def _space(network: Network, seen: Outcomes, args: Args, parameters: tuple[float, float, float]) -> tuple[Space, Place]:
+def _space(network: Network, seen: Outcomes, args: Args, parameters: tuple[float, ...]) -> tuple[Space, Place]:
     """Where is searched, and where from: what the network's actor already says is one of the directions."""
     space = space_of(network, first(seen, 4000), args.search.width, parameters)
     actor = network.w3[:, 0]
@@ -197,7 +195,7 @@ def _space(network: Network, seen: Outcomes, args: Args, parameters: tuple[float
     if np.abs(beside).max() > 1e-12:
         space = space._replace(basis=np.column_stack((space.basis, beside)))
         along = np.append(along, 1.0)
-    theta = np.concatenate((along, np.zeros(3)))
+    theta = np.concatenate((along, np.zeros(N_PRIOR)))
     return space, Place(0, theta, np.zeros(len(theta)))
 
 

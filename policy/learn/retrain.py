@@ -24,7 +24,7 @@ from bestserve.policy.record import Line
 from bestserve.policy.reward import Objective
 
 from . import improve as improving
-from .again import Again, Belief, again, chances, fits
+from .again import Again, Belief, again, chances, fits, seen_again
 from .calibrate import Found, Row, Truncation, calibrate, calibration_of, rows, truncations
 from .duel import Duel, Side, duel
 from .earned import earned
@@ -57,7 +57,7 @@ class Incumbent:
 
     name: str  # as it stands in Records
     mind: Mind
-    parameters: tuple[float, float, float]  # of the prior that a search begins at
+    parameters: tuple[float, ...]  # of the prior that a search begins at
     network: Network | None = None  # None where a heuristic decides
     calibration: Calibration = field(default_factory=dict)
 
@@ -77,6 +77,15 @@ class Question:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Judgement(NamedTuple):
+    """What the gate says of one challenger, and what it rests on."""
+
+    verdict: Verdict
+    step: OneStep
+    heads: Floats
+    duel: Duel
+
+
 class Answer(NamedTuple):
     """What came of it."""
 
@@ -85,38 +94,64 @@ class Answer(NamedTuple):
     truncations: list[Truncation]
     improved: Improved
     checkpoint: Checkpoint
-    verdict: Verdict
-    step: OneStep
-    heads: Floats
-    duel: Duel
+    judgement: Judgement
+
+    @property
+    def verdict(self) -> Verdict:
+        """On the challenger."""
+        return self.judgement.verdict
 
 
 def retrain(question: Question, args: Args, pool: Executor, told: Telling) -> Answer:
     """All of it. Raises TooLittle."""
+    known = known_of(question, args, told)
+    improved = improving.improve(
+        known.early, known.lines.taught(), question.incumbent.network, question.incumbent.parameters, args, pool, told
+    )
+    about = {"made_by": "retrain", "seed": args.seed, "incumbent": question.incumbent.name, **question.about}
+    challenger = Checkpoint(improved.network, improved.parameters, improved.low, improved.high, about, calibration=known.calibration)
+    judgement = judge(known, challenger, args, pool, told)
+    cuts = list(truncations(question.log, question.names, known.found, question.budgets))
+    return Answer(known.found, list(rows(known.found)), cuts, improved, challenger, judgement)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a log has taught, and what is judged by."""
+
+    question: Question
+    found: list[Found]
+    calibration: Calibration
+    before: tuple[Backend, ...]  # the fleet as the incumbent believes it to be
+    believed: tuple[Backend, ...]  # and as the log says it is
+    early: improving.Ground
+    late: improving.Ground
+    lines: "_Lines"
+
+
+def known_of(question: Question, args: Args, told: Telling) -> Known:
+    """Calibrate, and make ready. Raises TooLittle."""
     if len(question.log.wall) < LEAST:
         raise TooLittle(f"{len(question.log.wall)} attempts are too few: at least {LEAST} are needed")
-    dice, incumbent = np.random.default_rng(args.seed), question.incumbent
-    before = calibrated(question.backends, incumbent.calibration)
     told("calibrating", 0, 1)
-    found = calibrate(question.log, question.names, before, question.weight, dice)
-    calibration = calibration_of(found, incumbent.calibration)
+    before = calibrated(question.backends, question.incumbent.calibration)
+    found = calibrate(question.log, question.names, before, question.weight, np.random.default_rng(args.seed))
+    calibration = calibration_of(found, question.incumbent.calibration)
     believed = calibrated(question.backends, calibration)
     told("calibrating", 1, 1)
+    return Known(question, found, calibration, before, believed, *_grounds(question, found, believed), _Lines.of(question.lines, believed))
 
-    early, late = _grounds(question, found, believed)
-    lines = _Lines.of(question.lines, believed)
-    improved = improving.improve(early, lines.taught(), incumbent.network, incumbent.parameters, args, pool, told)
-    about = {"made_by": "retrain", "seed": args.seed, "incumbent": incumbent.name, **question.about}
-    checkpoint = Checkpoint(improved.network, improved.parameters, improved.low, improved.high, about, calibration=calibration)
 
-    challenger = Mind.of("actor", improved.parameters, improved.network)
-    step, heads = lines.judged(challenger, improved.network, question.explore, dice)
-    reward = _log_reward(late, question, believed)
-    sides = Side(incumbent.mind, before), Side(challenger, believed)
-    fought = duel(late, *sides, reward, pool, args, lambda n: told("dueling", n, args.duels))
-    verdict = judged(step, heads, fought)
-    cuts = list(truncations(question.log, question.names, found, question.budgets))
-    return Answer(found, list(rows(found)), cuts, improved, checkpoint, verdict, step, heads, fought)
+def judge(known: Known, challenger: Checkpoint, args: Args, pool: Executor, told: Telling) -> Judgement:
+    """The gate: any challenger of the same fleet, whatever it believes."""
+    dice, question = np.random.default_rng([args.seed, 5]), known.question
+    mind = Mind.of("actor", challenger.parameters, challenger.network)
+    believes = calibrated(question.backends, challenger.calibration)
+    step, heads = known.lines.judged(mind, challenger.network, believes, question.explore, dice)
+    sides = Side(question.incumbent.mind, known.before), Side(mind, believes)
+    reward = _log_reward(known.late, question, known.believed)
+    fought = duel(known.late, *sides, reward, pool, args, lambda n: told("dueling", n, args.duels))
+    return Judgement(judged(step, heads, fought), step, heads, fought)
 
 
 def _grounds(question: Question, found: Sequence[Found], believed: tuple[Backend, ...]) -> tuple[improving.Ground, improving.Ground]:
@@ -152,6 +187,7 @@ def _log_reward(ground: improving.Ground, question: Question, believed: Sequence
 class _Lines:
     """Decisions of the log, seen again: in the order of time."""
 
+    lines: Sequence[Line]
     again: Again
     at: Floats
     own: Floats  # what each earned itself
@@ -173,17 +209,20 @@ class _Lines:
         own = earned(log, names, sharpened(log), believed)
         seen.outcomes.own[:] = own / log.weight
         n = len(usable)
-        return cls(seen, log.wall - log.took, own, np.arange(n) < TAUGHT * n)
+        return cls(usable, seen, log.wall - log.took, own, np.arange(n) < TAUGHT * n)
 
     def taught(self) -> Outcomes:
         """What the critic learns from."""
         return of_parts(part[self.teaches] for part in self.again.outcomes)
 
-    def judged(self, challenger: Mind, network: Network, explore: float, dice: Generator) -> tuple[OneStep, Floats]:
-        """What the last part says of a challenger."""
+    def judged(
+        self, challenger: Mind, network: Network, believes: tuple[Backend, ...], explore: float, dice: Generator
+    ) -> tuple[OneStep, Floats]:
+        """What the last part says of a challenger, which sees it by what it believes itself."""
         here = np.flatnonzero(~self.teaches)
         seen, n_actions = self.again, self.again.mask.shape[1]
-        now = chances([seen.seen[i] for i in here.tolist()], challenger, n_actions, explore)
+        belief = Belief.of(believes)
+        now = chances([seen_again(self.lines[i], belief) for i in here.tolist()], challenger, n_actions, explore)
         predicted, price = _predicted(seen, here, network)
         taken = seen.logged[here]
         rows = np.arange(len(here))

@@ -33,6 +33,9 @@ from .outcomes import AFTER_S, MOST, Outcomes, first, gather, stacked
 from .scenes import Doubt, scene
 from .search import Place, SearchArgs, Space, Step, search, space_of
 
+PRIOR = (0.05, 0.5, 5.0, 1.0, 20.0)
+"""checkpoint.PARAMETERS, where a search begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Args:
@@ -42,7 +45,7 @@ class Args:
     scenes: int = 1600  # that the critic learns from
     points: int = 80  # decisions of each
     requests: int = 2000  # of a scene
-    prior: tuple[float, ...] = (0.05, 0.5, 5.0, 1.0, 20.0)  # checkpoint.PARAMETERS, where the search begins
+    prior: tuple[float, ...] = PRIOR
     critic: CriticArgs = field(default_factory=CriticArgs)
     search: SearchArgs = field(default_factory=SearchArgs)
     doubt: Doubt = field(default_factory=Doubt)
@@ -73,11 +76,16 @@ def outcomes(places_of: PlacesOf, args: Args, pool: Executor, told: Callable[[],
 def scene_outcomes(places_of: PlacesOf, args: Args, seed: int) -> Outcomes:
     """Of one scene. The prior's parameters are drawn anew for each, so that all sorts of decisions are seen."""
     dice = np.random.default_rng(seed)
-    shed, factor, *rest, sharpness = args.prior
-    drawn = shed * dice.choice([0.0, 1.0, 2.0]), factor * np.exp(dice.uniform(-0.8, 0.8)), *rest, sharpness * dice.choice([0.1, 0.3, 1.0])
-    parameters = tuple(float(each) for each in drawn)
-    here, places = scene(dice, places_of(dice), Mind.of("actor", parameters, untaught()), args.requests, args.doubt)
+    mind = Mind.of("actor", drawn(dice, args.prior), untaught())
+    here, places = scene(dice, places_of(dice), mind, args.requests, args.doubt)
     return gather(dice, here, places, args.points)
+
+
+def drawn(dice: Generator, prior: tuple[float, ...]) -> tuple[float, ...]:
+    """Parameters about those of a prior."""
+    shed, factor, *rest, sharpness = prior
+    made = shed * dice.choice([0.0, 1.0, 2.0]), factor * np.exp(dice.uniform(-0.8, 0.8)), *rest, sharpness * dice.choice([0.1, 0.3, 1.0])
+    return tuple(float(each) for each in made)
 
 
 def learn(seen: Outcomes, args: Args, told: Callable[[Epoch], None], start: Network | None = None) -> Taught:

@@ -16,6 +16,7 @@ from bestserve.policy.facts import TASKS
 from bestserve.policy.learn.critic import CriticArgs
 from bestserve.policy.learn.improve import Args
 from bestserve.policy.learn.logged import Skew
+from bestserve.policy.learn.retrain import Answer
 from bestserve.policy.learn.search import SearchArgs
 from bestserve.policy.learn.verdict import Verdict
 from bestserve.proxy import published, retraining
@@ -93,7 +94,7 @@ def test_only_a_verdict_publishes(folder, tmp_path, monkeypatch, publish):
     """What is published is on trial, and its verdict stands beside it; what is kept leaves nothing behind."""
     (tmp_path / "c.yaml").write_text(CONFIG.replace("./replay", str(folder / "replay")), encoding="utf-8")
     learnt = retraining.retrain
-    monkeypatch.setattr(retraining, "retrain", lambda *all_: learnt(*all_)._replace(verdict=Verdict(publish, ())))
+    monkeypatch.setattr(retraining, "retrain", lambda *all_: decided(learnt(*all_), publish))
     done = retrained(tmp_path / "c.yaml")
     assert done.exit_code == 0, done.output
     pointer = published.current(tmp_path / "policies")
@@ -102,6 +103,10 @@ def test_only_a_verdict_publishes(folder, tmp_path, monkeypatch, publish):
         assert f"published as {pointer.version}" in done.output
         (version,) = published.listed(tmp_path / "policies")
         assert version.verdict["verdict"]["decision"] == "publish"
+
+
+def decided(answer: Answer, publish: bool) -> Answer:
+    return answer._replace(judgement=answer.judgement._replace(verdict=Verdict(publish, ())))
 
 
 def test_what_cannot_be_read_is_named_and_passed_over(folder, tmp_path):
@@ -175,10 +180,11 @@ def _untaught() -> bytes:
     import numpy as np
 
     from bestserve.policy.inputs import N_CONTEXT, N_ROW
+    from bestserve.policy.learn.train import PRIOR
     from bestserve.policy.network import untaught
 
     zeros = np.zeros(N_ROW + N_CONTEXT)
-    return to_bytes(Checkpoint(untaught(), (0.05, 0.7, 5.0), zeros, zeros, {}))
+    return to_bytes(Checkpoint(untaught(), PRIOR, zeros, zeros, {}))
 
 
 def test_a_log_is_read_whole_whatever_order_its_files_have(folder):

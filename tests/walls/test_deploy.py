@@ -22,6 +22,9 @@ DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text(encoding="ut
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 KUBERNETES = {part["kind"]: part for part in yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8"))}
 POD = KUBERNETES["Deployment"]["spec"]["template"]["spec"]
+RETRAIN = {part["kind"]: part for part in yaml.safe_load_all((DEPLOY / "kubernetes-retrain.yaml").read_text(encoding="utf-8"))}
+JOB = RETRAIN["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+RETRAIN_UNIT = (DEPLOY / "bestserve-retrain.service").read_text(encoding="utf-8")
 UNIT = (DEPLOY / "bestserve.service").read_text(encoding="utf-8")
 
 (CONTAINER,) = POD["containers"]
@@ -40,6 +43,9 @@ def commands() -> dict[str, list[str]]:
     """The words after `bestserve`, by where they stand."""
     found = {f"compose {name}": service["command"] for name, service in OURS.items()}
     found["kubernetes"] = CONTAINER["args"]
+    found["kubernetes retrain"] = JOB["containers"][0]["args"]
+    found["cron retrain"] = shlex.split(re.search(r"^#.*?/bestserve (retrain .*)$", RETRAIN_UNIT, re.MULTILINE).group(1))
+    found["systemd retrain"] = shlex.split(re.search(r"^ExecStart=(.*)$", RETRAIN_UNIT, re.MULTILINE).group(1))[1:]
     found["systemd"] = shlex.split(re.search(r"^ExecStart=(.*)$", UNIT, re.MULTILINE).group(1))[1:]
     found |= {f"Dockerfile {number}": json.loads(said) for number, said in enumerate(re.findall(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE))}
     return found
@@ -84,6 +90,25 @@ def test_kubernetes_fits_together():
     uid = str(POD["securityContext"]["runAsUser"])
     assert f"USER {uid}:{uid}" in DOCKERFILE
     assert {mount["name"] for mount in CONTAINER["volumeMounts"]} == {volume["name"] for volume in POD["volumes"]}
+
+
+def test_retraining_reads_what_serving_writes():
+    """The same config, user and volume; the log and the policies are on it, and what is compiled has a place that can be written to."""
+    (container,) = JOB["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts.keys() == {volume["name"] for volume in JOB["volumes"]}
+    assert mounts == {mount["name"]: mount["mountPath"] for mount in CONTAINER["volumeMounts"]}
+    found = config("kubernetes")
+    assert all(folder.is_relative_to(mounts["state"]) for folder in (found.replay.dir, found.policy.dir))
+    assert JOB["securityContext"] == POD["securityContext"]
+    claim = next(volume for volume in JOB["volumes"] if volume["name"] == "state")["persistentVolumeClaim"]["claimName"]
+    assert claim == RETRAIN["PersistentVolumeClaim"]["metadata"]["name"]
+    assert {"name": "HOME", "value": mounts["tmp"]} in container["env"]
+    for line in ("DynamicUser=yes", "StateDirectory=bestserve", "EnvironmentFile=-/etc/bestserve/environment"):
+        assert line in UNIT.splitlines()
+        assert line in RETRAIN_UNIT.splitlines()
+    assert "User=bestserve" in RETRAIN_UNIT.splitlines()
+    assert (DEPLOY / "bestserve-retrain.timer").exists()
 
 
 def test_streams_get_the_time_to_finish():

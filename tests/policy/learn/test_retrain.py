@@ -18,6 +18,7 @@ from bestserve.policy.learn.logged import some
 from bestserve.policy.learn.replayed import begun, trace_of
 from bestserve.policy.learn.retrain import Answer, Incumbent, Question, TooLittle, retrain
 from bestserve.policy.learn.search import SearchArgs
+from bestserve.policy.learn.train import PRIOR
 from bestserve.policy.policies import Mind
 from bestserve.policy.reward import reward
 from bestserve.policy.scene import mind_of
@@ -37,7 +38,7 @@ SMALL = Args(
 
 def question() -> Question:
     columns, names = logged()
-    incumbent = Incumbent("bid-price", mind_of("bid-price", PLACES), (0.05, 0.7, 5.0))
+    incumbent = Incumbent("bid-price", mind_of("bid-price", PLACES), PRIOR)
     return Question(columns, names, lines(), np.ones(len(columns.wall)), PLACES.backends, PLACES.budgets, incumbent, 0.2)
 
 
@@ -66,8 +67,8 @@ def test_what_was_wrong_is_believed_no_more(answer):
 
 def test_the_verdict_rests_on_the_incumbent_as_the_log_has_it(answer):
     """The calibrated simulator gives what the log gave."""
-    assert not answer.duel.abstains
-    assert answer.duel.reward == pytest.approx(answer.duel.log_reward, rel=0.05)
+    assert not answer.judgement.duel.abstains
+    assert answer.judgement.duel.reward == pytest.approx(answer.judgement.duel.log_reward, rel=0.05)
     assert {test.name for test in answer.verdict.tests} >= {"doubly robust, one step", "fitted Q", "duel in the calibrated simulator"}
 
 
@@ -79,7 +80,7 @@ def test_a_second_retrain_goes_on_where_the_first_one_stopped(answer):
     first, then = (each.checkpoint.calibration[WRONG] for each in (answer, again))
     assert then.engine["step_fixed_s"] == pytest.approx(first.engine["step_fixed_s"], rel=0.03)
     assert np.mean([then.longer[task] - first.longer[task] for task in then.longer]) == pytest.approx(0.0, abs=0.05)
-    assert again.duel.abstains  # this incumbent has not decided anything in the log
+    assert again.judgement.duel.abstains  # this incumbent has not decided anything in the log
 
 
 def test_too_small_a_log_teaches_nothing():
