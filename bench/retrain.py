@@ -29,6 +29,7 @@ from bestserve.policy.calibration import calibrated
 from bestserve.policy.facts import TASKS, Backend
 from bestserve.policy.learn import improve as improving
 from bestserve.policy.learn.improve import Args, Ground
+from bestserve.policy.learn.logged import some
 from bestserve.policy.learn.outcomes import blank
 from bestserve.policy.learn.recording import recorded
 from bestserve.policy.learn.replayed import begun
@@ -102,7 +103,7 @@ def asked(places: Places, trace: Trace, seed: int, folder: Path, pool: Executor)
 
 def knowing_best(question: Question, knowing: tuple[Backend, ...], args: Args, pool: Executor) -> Mind:
     """The same search where the profiles are true."""
-    requests = begun(question.log)
+    requests = some(question.log, begun(question.log)[:30_000])
     places = Places(knowing, question.budgets, true=tuple(backend.profile for backend in knowing))
     longer = math.exp(knowing[0].longer[0])
     ground = Ground(

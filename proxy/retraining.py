@@ -138,7 +138,7 @@ LEAST_CALLS = 0.01
 def incumbent_of(config: Config) -> Incumbent:
     """What decides now: what is published and stands, else the config's checkpoint, else the fallback. Raises ClickException."""
     try:
-        stands = published.current(config.policy.dir).stands
+        stands = published.current(config.policy.dir).stands if config.policy.follows else None
         found = None if stands is None else published.load(config.policy.dir, stands)
         if found is None and config.policy.checkpoint is not None:
             found = checkpoints.load(config.policy.checkpoint)

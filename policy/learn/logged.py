@@ -30,7 +30,10 @@ DONE, SHED = ENDINGS.index(Ending.DONE), ENDINGS.index(Ending.SHED)
 
 
 class Logged(NamedTuple):
-    """N attempts. Of the backend that was asked, where one is meant; times in seconds."""
+    """N attempts. Of the backend that was asked, where one is meant; times in seconds.
+
+    A whole log is kept narrow, in 32 bits where these are enough; `some` of it comes wide.
+    """
 
     wall: Floats  # when it ended, since 1970
     took: Floats
@@ -67,7 +70,6 @@ class Logged(NamedTuple):
     odds: Floats  # with which the line was kept
     policy: Ints  # place in `Names.policies`
     key: Ints  # of the caller: a hash of its name
-    decision: Ints  # a hash of its id
     said: Ints  # a hash of its id and key: of what may be said of it
     session: Ints  # a hash; -1
     stream: Mask
@@ -84,7 +86,9 @@ class Names(NamedTuple):
 
 
 _FLAGS = {"cut", "stopped", "told", "hard", "stream"}
-_WHOLE = {"backend", "ending", "attempt", "policy", "key", "decision", "said", "session"}
+_HASHES = {"key", "said", "session"}
+_WHOLE = {"backend", "ending", "attempt", "policy"}
+_EXACT = {"wall", "took", "ttft"}
 _ROW = tuple(name for name in Logged._fields if name not in ("task", "score"))
 
 
@@ -151,7 +155,6 @@ class Ledger:
             odds,
             self._policies.setdefault(decision["policy"], len(self._policies)),
             hashed(key),
-            hashed(decision["id"]),
             hashed(f"{decision['id']} {hashed(key)}"),
             -1 if ask.session is None else hashed(ask.session),
             ask.stream,
@@ -165,11 +168,10 @@ class Ledger:
         n = len(self._rows)
         made = {}
         for name, column in zip(_ROW, zip(*self._rows, strict=True) if n else [()] * len(_ROW), strict=True):
-            kind = np.bool_ if name in _FLAGS else np.int64 if name in _WHOLE else np.float64
-            made[name] = np.array(column, dtype=kind)
-        task = np.array(self._tasks, dtype=np.float64).reshape(n, -1) if n else np.zeros((0, len(TASKS)))
+            made[name] = np.array(column, dtype=_kind(name))
+        task = np.array(self._tasks, dtype=np.float32).reshape(n, len(TASKS))
         names = Names(tuple(b for b, _ in self._backends), tuple(p for _, p in self._backends), tuple(self._policies))
-        return of((*(made[name] for name in _ROW), task, np.full(n, math.nan))), names
+        return of((*(made[name] for name in _ROW), task, np.full(n, math.nan, dtype=np.float32))), names
 
 
 def hashed(text: str) -> int:
@@ -184,13 +186,13 @@ def joined(pieces: Sequence[tuple[Logged, Names]]) -> tuple[Logged, Names]:
     policies: dict[str, int] = {}
     moved = list[Logged]()
     for columns, names in pieces:
-        b = np.array([backends.setdefault(pair, len(backends)) for pair in zip(names.backends, names.profiles, strict=True)] + [-1])
-        p = np.array([policies.setdefault(name, len(policies)) for name in names.policies] or [0])
-        moved.append(columns._replace(backend=b[columns.backend], policy=p[columns.policy]))
+        b: Any = np.array([backends.setdefault(pair, len(backends)) for pair in zip(names.backends, names.profiles, strict=True)] + [-1])
+        p: Any = np.array([policies.setdefault(name, len(policies)) for name in names.policies] or [0])
+        moved.append(columns._replace(backend=b[columns.backend].astype(np.int32), policy=p[columns.policy].astype(np.int32)))
     whole = of(np.concatenate(parts) for parts in zip(*moved, strict=True))
     order = np.argsort(whole.wall, kind="stable")
     names = Names(tuple(b for b, _ in backends), tuple(p for _, p in backends), tuple(policies))
-    return some(whole, order), names
+    return of(column[order] for column in whole), names
 
 
 def with_scores(columns: Logged, said: Iterable[tuple[str, str, float]]) -> Logged:
@@ -202,12 +204,24 @@ def with_scores(columns: Logged, said: Iterable[tuple[str, str, float]]) -> Logg
     place = np.minimum(np.searchsorted(ids, columns.said), len(ids) - 1)
     found = ids[place] == columns.said
     values = np.array([scores[i] for i in ids.tolist()])[place]
-    return columns._replace(score=np.where(found, values, np.nan))
+    return columns._replace(score=np.where(found, values, np.nan).astype(np.float32))
 
 
 def some(columns: Logged, which: Mask | Ints | slice) -> Logged:
-    """Some of them."""
-    return of(column[which] for column in columns)
+    """Some of them, wide."""
+    return of(_wide(column[which]) for column in columns)
+
+
+def _wide(column: Any) -> Any:
+    return column.astype(np.float64) if column.dtype == np.float32 else column.astype(np.int64) if column.dtype == np.int32 else column
+
+
+def _kind(name: str) -> Any:
+    if name in _FLAGS:
+        return np.bool_
+    if name in _HASHES:
+        return np.int64
+    return np.int32 if name in _WHOLE else np.float64 if name in _EXACT else np.float32
 
 
 def of(columns: Iterable[Any]) -> Logged:

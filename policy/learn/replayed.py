@@ -15,22 +15,17 @@ from scipy.special import ndtr, ndtri
 from bestserve.policy.facts import Floats, Ints
 from bestserve.policy.simulate import Trace
 
-from .logged import DONE, Logged, some
+from .logged import DONE, Logged
 
 LONGEST = 30_000.0
 """Tokens of an answer that is drawn, at most."""
 
 
-def begun(log: Logged) -> Logged:
-    """The first attempt of each request, in the order of arrival."""
-    first = some(log, log.attempt == 0)
-    return some(first, np.argsort(first.wall - first.took, kind="stable"))
-
-
-def stretch(requests: Logged, dice: Generator, n: int) -> Logged:
-    """About n requests in a row, drawn. `requests` are as `begun` gives them."""
-    start = int(dice.integers(0, max(len(requests.wall) - n, 0) + 1))
-    return some(requests, slice(start, start + n))
+def begun(log: Logged) -> Ints:
+    """Places of the first attempt of each request, in the order of arrival."""
+    first = np.flatnonzero(log.attempt == 0)
+    placed: Ints = first[np.argsort((log.wall - log.took)[first], kind="stable")]
+    return placed
 
 
 def trace_of(requests: Logged, task: Floats, factors: Mapping[int, float], dice: Generator, *, sigma: float = 1.0) -> Trace:

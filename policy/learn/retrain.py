@@ -17,7 +17,7 @@ from numpy.random import Generator
 
 from bestserve.policy.calibration import Calibration, calibrated
 from bestserve.policy.checkpoint import Checkpoint
-from bestserve.policy.facts import Backend, Budget, Floats, Mask
+from bestserve.policy.facts import Backend, Budget, Floats, Ints, Mask
 from bestserve.policy.network import Network, forward
 from bestserve.policy.policies import Mind
 from bestserve.policy.record import Line
@@ -157,21 +157,21 @@ def judge(known: Known, challenger: Checkpoint, args: Args, pool: Executor, told
 def _grounds(question: Question, found: Sequence[Found], believed: tuple[Backend, ...]) -> tuple[improving.Ground, improving.Ground]:
     """Where is learnt, and where is judged: the first and the last part of the log's requests."""
     requests = begun(question.log)
-    cut = round(TAUGHT * len(requests.wall))
+    cut = round(TAUGHT * len(requests))
     made = []
     for part in (slice(0, cut), slice(cut, None)):
-        piece = _spread(some(requests, part))
+        piece = some(question.log, _spread(requests[part]))
         made.append(ground_of(found, believed, question.names, question.budgets, piece, sharpened(piece), question.explore))
     return made[0], made[1]
 
 
-def _spread(requests: Logged) -> Logged:
+def _spread(requests: Ints) -> Ints:
     """Pieces of PIECE requests in a row, evenly over the whole, where there are too many."""
-    n, most = len(requests.wall), MOST_REQUESTS // 2
+    n, most = len(requests), MOST_REQUESTS // 2
     if n <= most:
         return requests
     starts = np.linspace(0, n - PIECE, most // PIECE).astype(np.int64)
-    return some(requests, np.concatenate([np.arange(start, start + PIECE) for start in starts]))
+    return np.concatenate([requests[start : start + PIECE] for start in starts])
 
 
 def _log_reward(ground: improving.Ground, question: Question, believed: Sequence[Backend]) -> float:
@@ -204,7 +204,8 @@ class _Lines:
         ledger = Ledger()
         for line in usable:
             ledger.take(line)
-        log, names = ledger.columns()
+        narrow, names = ledger.columns()
+        log = some(narrow, slice(None))
         seen = again(usable, belief)
         own = earned(log, names, sharpened(log), believed)
         seen.outcomes.own[:] = own / log.weight

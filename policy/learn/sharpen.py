@@ -29,10 +29,14 @@ def sharpened(log: Logged) -> Floats:
     n = len(log.mu)
     if n == 0:
         return log.task
-    sizes = np.stack((log.mu, np.log(np.maximum(log.prompt, 1.0))), axis=1)  # (N, 2)
+    sizes = np.stack((log.mu, np.log(np.maximum(log.prompt, 1.0))), axis=1).astype(np.float64)  # (N, 2)
     some = np.unique(np.linspace(0, n - 1, min(n, MOST)).astype(np.int64))
-    mean, variance = _learnt(log.task[some], sizes[some])
-    return _posterior(log.task, sizes, mean, variance)
+    mean, variance = _learnt(log.task[some].astype(np.float64), sizes[some])
+    made = np.empty_like(log.task)
+    for begin in range(0, n, MOST):  # in pieces, for its memory
+        here = slice(begin, begin + MOST)
+        made[here] = _posterior(log.task[here].astype(np.float64), sizes[here], mean, variance)
+    return made
 
 
 def _learnt(p: Floats, sizes: Floats) -> tuple[Floats, Floats]:

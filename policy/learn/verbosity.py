@@ -39,7 +39,7 @@ NOTHING = Longer(0.0, -Z, Z, 0, 1.0)
 def longer(log: Logged, backend: int, believed: Mapping[str, float]) -> dict[str, Longer]:
     """Of each task of which answers were seen. A request counts for its likeliest task. `believed` is by task, nothing where it is not."""
     some = (log.backend == backend) & (log.ending == DONE) & ~log.told & (log.n == 1) & (log.tokens > 0)
-    off, whole = np.log(np.maximum(log.tokens[some], 1.0)) - log.mu[some], log.stopped[some]
+    off, whole = np.log(np.maximum(log.tokens[some], 1.0)).astype(np.float64) - log.mu[some], log.stopped[some]
     if not whole.any():
         return {}
     task = log.task[some].argmax(axis=1)

@@ -49,7 +49,7 @@ def worth(log: Logged, weight: Floats, backend: int, profile: Profile) -> Worth 
     if not some.any():
         return None
     quality, cut, concise = (_over(table) for table in _tables(profile))
-    p, score, w = log.task[some], np.clip(log.score[some], 0.0, 1.0), weight[some]
+    p, score, w = log.task[some].astype(np.float64), np.clip(log.score[some].astype(np.float64), 0.0, 1.0), weight[some]
     was_cut, was_told = log.cut[some], log.told[some]
     kept = np.where(was_cut[:, None], cut, 1.0) * np.where(was_told[:, None], concise, 1.0)  # (M, T)
     expected = (p * kept * quality).sum(axis=1)

@@ -19,7 +19,7 @@ def test_columns_say_what_lines_say():
         action = line.decision["action"]
         assert (names.backends[columns.backend[i]] if columns.backend[i] >= 0 else None) == (action and action["backend"])
         assert columns.took[i] == line.outcome.total_s
-        assert columns.propensity[i] == line.decision["propensity"]
+        assert columns.propensity[i] == pytest.approx(line.decision["propensity"])
         if columns.ending[i] == DONE:
             assert columns.tokens[i] == line.outcome.completion_tokens
 

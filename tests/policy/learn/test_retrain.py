@@ -105,7 +105,7 @@ def test_columns_earn_what_records_do():
         line = lines()[i]
         action = line.decision["action"]
         profile = None if action is None else profiles[action["backend"]]
-        assert found[i] == pytest.approx(reward(line.outcome, line.ask, profile, told=bool(columns.told[i])))
+        assert found[i] == pytest.approx(reward(line.outcome, line.ask, profile, told=bool(columns.told[i])), rel=1e-5)
 
 
 def test_the_same_belief_sees_the_same_and_decides_the_same():
@@ -121,7 +121,7 @@ def test_the_same_belief_sees_the_same_and_decides_the_same():
 def test_a_stretch_is_played_again_as_it_was():
     """The real arrivals, and lengths where they are known."""
     columns, _ = logged()
-    requests = begun(columns)
+    requests = some(columns, begun(columns))
     trace = trace_of(requests, requests.task, {}, np.random.default_rng(0))
     assert trace.at == pytest.approx(played().scene.trace.at - played().scene.trace.at[0], abs=1e-6)
     whole = requests.stopped & ~requests.told & (requests.backend >= 0)
