@@ -1,15 +1,15 @@
-"""Drift: simulated days on which the mix, the rates and a backend change; daily retraining beside a policy that is frozen; and the gate itself.
+"""Drift: days on which the mix, the rates and a backend change; daily retraining beside a policy that is frozen; and the gate itself.
 
     python bench/drift.py                       # 6 days, 36 candidates; --json for programs
 
 Every day's log is written by what decides that day: bid-price at first, later what the gate has let through. In the evening the log is
-retrained on, and five more challengers are made of what came out, most of them poisoned: a network of noise, a policy that sheds half of the
-requests, one that asks the best backend whatever it costs, beliefs that overstate a backend, beliefs that let one decode three times as
-fast. The gate judges each; then each meets fresh traffic of that day in the true world beside the incumbent, paired by seed. A false promotion
-is one that passes and is truly worse by more than 1 %; a missed one does not pass and is truly better by more than 1 %.
+retrained on, and five more challengers are made of what came out, most of them poisoned: a network of noise, a policy that sheds what is
+not splendid, one that never minds the price, beliefs that overstate a backend, beliefs that let one decode three times as fast. The gate
+judges each; then each meets fresh traffic of that day in the true world beside the incumbent, paired by seed. A false promotion is one
+that passes and is truly worse by more than 1 %; a missed one does not pass and is truly better by more than 1 %.
 
-The profiles are true on the first day. From half of the days on one backend is another: it decodes 1.6 times as fast and is 6 points better,
-and nobody has changed its profile.
+The profiles are true on the first day. From half of the days on one backend is another: it decodes 1.6 times as fast and is 6 points
+better, and nobody has changed its profile.
 """
 
 import argparse
@@ -202,8 +202,9 @@ def shown(said: dict) -> None:
     if "candidate" not in said:
         print(f"day {said['day']}: {said['decides']} {said['reward']:.4f}, frozen {said['frozen']:.4f}; {said['seconds']} s", flush=True)
         return
+    word = "published" if said["published"] else "kept"
     print(
-        f"  {said['candidate']:28} {'published' if said['published'] else 'kept     '} true {said['true']:+7.2%} ± {said['true_pm']:.2%}"
+        f"  {said['candidate']:28} {word:9} true {said['true']:+7.2%} ± {said['true_pm']:.2%}"
         f" duel {said['duel']:+7.2%} step {said['step']:+7.2%} ({said['step_low']:+.2%}) Q {said['fitted_q']:+8.2%} SNIPS {said['snips']:+7.2%}"
         f" n {said['effective']:.0%} missed {said['missed'] * 100:+.1f}; {', '.join(said['failed'])}",
         flush=True,
