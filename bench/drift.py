@@ -205,7 +205,8 @@ def shown(said: dict) -> None:
     word = "published" if said["published"] else "kept"
     print(
         f"  {said['candidate']:28} {word:9} true {said['true']:+7.2%} ± {said['true_pm']:.2%}"
-        f" duel {said['duel']:+7.2%} step {said['step']:+7.2%} ({said['step_low']:+.2%}) Q {said['fitted_q']:+8.2%} SNIPS {said['snips']:+7.2%}"
+        f" duel {said['duel']:+7.2%} step {said['step']:+7.2%} ({said['step_low']:+.2%}) Q {said['fitted_q']:+8.2%}"
+        f" SNIPS {said['snips']:+7.2%}"
         f" n {said['effective']:.0%} missed {said['missed'] * 100:+.1f}; {', '.join(said['failed'])}",
         flush=True,
     )
