@@ -83,7 +83,9 @@ def config(folder: Path, own: int, bought: int, price: float | None, cap: float 
             f" quality: 0.5, usd_per_million_input: 0, usd_per_million_output: {price}, spend: {{usd_per_hour: {cap}}}}}"
         )
     text = "backends:\n" + "".join(f"  - {row}\n" for row in rows)
-    text += "policy: {fallback: deadline-greedy, usd_weight: 100}\nslo: {ttft_ms: 1500, tpot_ms: 60}\nreplay: {dir: replay}\n"
+    text += (
+        "policy: {checkpoint: none, fallback: deadline-greedy, usd_weight: 100}\nslo: {ttft_ms: 1500, tpot_ms: 60}\nreplay: {dir: replay}\n"
+    )
     (folder / "bestserve.yaml").write_text(text)
     return folder / "bestserve.yaml"
 

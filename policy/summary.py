@@ -1,7 +1,7 @@
 """What a simulation came to, in the figures that policies are compared by."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,8 @@ def name_of(action: Action) -> str:
 
 def peak_quality(trace: Trace, places: Places) -> Floats:
     """Of each request, (N,): the true quality of a whole answer from the backend that is best at its task."""
-    backends = places.backends
+    true = places.true or tuple(backend.profile for backend in places.backends)
+    backends = [replace(backend, profile=profile) for backend, profile in zip(places.backends, true, strict=True)]
     knowledge = knowledge_of(backends)[::KNOWN]
     peak: Floats = knowledge.max(axis=0)[trace.task]
     return peak

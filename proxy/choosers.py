@@ -20,9 +20,9 @@ def ruled(name: str, actions: tuple[Action, ...], budgets: tuple[Budget, ...]) -
 def chosen(config: Config, backends: tuple[Backend, ...]) -> tuple[Chooser, str | None]:
     """Who decides where nothing is published; and why the checkpoint does not, where one is named that cannot be used."""
     policy, refusal = config.policy, None
-    if policy.checkpoint is not None:
+    if policy.checkpoint is not None and policy.checkpoint != "published":
         try:
-            return learned(checkpoints.load(policy.checkpoint), config, backends), None
+            return learned(checkpoints.named(policy.checkpoint), config, backends), None
         except BadCheckpoint as error:
             refusal = f"policy.checkpoint: {error}; {policy.fallback} decides"
     return _exploring(ruled(policy.fallback, actions_of(backends, config.budgets), config.budgets), config), refusal

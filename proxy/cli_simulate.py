@@ -9,8 +9,8 @@ import click
 FILE = click.Path(dir_okay=False, path_type=Path)
 WORKLOAD = "poisson:RATE, bursty:RATE[:CV[:gamma|weibull]], unpredictable:LOW-HIGH[:DWELL], diurnal:LOW-HIGH[:PERIOD], or a trace file."
 POLICY = (
-    "random, least-loaded, deadline-greedy, weighted-score, bid-price, static:BACKEND[@BUDGET], or static-all:BACKEND[@BUDGET]: the same"
-    " GPUs all running that model."
+    "pretrained, FILE.ckpt, random, least-loaded, deadline-greedy, weighted-score, bid-price, static:BACKEND[@BUDGET], or"
+    " static-all:BACKEND[@BUDGET]: the same GPUs all running that model."
 )
 
 
@@ -41,6 +41,20 @@ def course(command: Any) -> Any:
                 show_default=True,
                 help="Who says what a request's task is: a model of a classifier, somebody who knows, the shipped classifier with its"
                 " probabilities or with its likeliest task alone, or nobody.",
+            ),
+            click.option(
+                "--wrong",
+                type=click.FloatRange(1, 10),
+                default=1.0,
+                show_default=True,
+                help="Engines are truly other than their profiles say: each constant by up to this factor, drawn anew for each seed.",
+            ),
+            click.option(
+                "--trouble",
+                "troubles",
+                multiple=True,
+                metavar="WHAT",
+                help="NAME=down@FROM-TO, or NAME=2.5x@FROM-TO for so many times slower, in seconds. May be given again.",
             ),
             click.option("--skip-bad-rows", "skip_bad", is_flag=True, help="Leave out rows of a trace that cannot be read, and say so."),
             click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
@@ -114,9 +128,9 @@ def tune(**how: Any) -> None:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder of the training.")
 @click.option("--iterations", type=click.IntRange(0), default=60, show_default=True, help="Of the search for the actor.")
 @click.option(
-    "--search-scenes", type=click.IntRange(1), default=16, show_default=True, help="Played in each iteration by every policy tried."
+    "--search-scenes", type=click.IntRange(1), default=24, show_default=True, help="Played in each iteration by every policy tried."
 )
-@click.option("--scenes", type=click.IntRange(10), default=1600, show_default=True, help="Played for the critic.")
+@click.option("--scenes", type=click.IntRange(10), default=1000, show_default=True, help="Played for the critic.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes. Default: one for each core.")
 @click.option("--resume", is_flag=True, help="Go on where an earlier call stopped.")

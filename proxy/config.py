@@ -47,6 +47,8 @@ Engine = Literal["sglang", "vllm", "openai", "litellm"]
 Permission = Literal["allowed", "never"]
 TIERS: tuple[str, ...] = get_args(Tier)  # from the lowest to the highest
 FALLBACKS = tuple(name for name in heuristics.NAMES if name != "static")
+LEARNED = ("pretrained", "published")
+"""Words for learned policies: the one that ships, and none until one is published."""
 
 EMPTY: Any = None  # a section that is not written is as one left empty
 NO_CAP: Any = (None,)
@@ -118,10 +120,8 @@ def _classifier(value: Any, info: ValidationInfo) -> Classifier:
     return weights.shipped() if name == "shipped" else weights.load(_folder(name, info))
 
 
-def _checkpoint(value: Any, info: ValidationInfo) -> Path:
-    if _TEXT.validate_python(value) == "pretrained":
-        raise ValueError("this version ships no pretrained policy; write a path that `bestserve train` wrote, or none")
-    return _folder(value, info)
+def _checkpoint(value: Any, info: ValidationInfo) -> Path | str:
+    return value if _TEXT.validate_python(value) in LEARNED else _folder(value, info)
 
 
 K = TypeVar("K")
@@ -146,7 +146,11 @@ Compression = Annotated[segments.Compression, AfterValidator(_packable)]
 Upload = Annotated[str | None, BeforeValidator(_none_or), AfterValidator(_uploadable), Shown({"kind": "URL, or none"})]
 Url = Annotated[str, BeforeValidator(_url), Shown({"kind": "http or https URL"})]
 ProfileName = Annotated[Profile, PlainValidator(_profile), Shown({"kind": "shipped profile's name, or path of a .toml file"})]
-CheckpointFile = Annotated[Path, PlainValidator(_checkpoint), Shown({"kind": "path of a checkpoint that `bestserve train` wrote"})]
+CheckpointFile = Annotated[
+    Path | str,
+    PlainValidator(_checkpoint),
+    Shown({"kind": "`pretrained`, `published`, or path of a checkpoint that `bestserve train` wrote"}),
+]
 Weights = Annotated[Classifier, PlainValidator(_classifier), Shown({"kind": "`shipped`, or path of a file that `classify train` wrote"})]
 Fallback = Annotated[str, Shown({"kind": "`static:BACKEND[@BUDGET]` or one of " + ", ".join(FALLBACKS)})]
 
@@ -287,13 +291,14 @@ class PolicyConfig(Section):
     """Who decides."""
 
     checkpoint: Maybe[CheckpointFile] = Field(
-        default=None,
-        description="the learned policy until one is published in `dir`; without either the fallback decides, with none it always does",
+        default="pretrained",
+        description="the learned policy until one is published in `dir`: the one that ships, or a file's; with `published` the fallback"
+        " decides until then, with none always",
     )
     explore: StrictFloat = Field(
         default=0.0, ge=0, le=0.2, description="share of requests decided at random among the possible, to learn from"
     )
-    fallback: Fallback = Field(default="deadline-greedy", description="what decides without a checkpoint")
+    fallback: Fallback = Field(default="deadline-greedy", description="what decides where no learned policy does, or it fails")
     usd_weight: Usd = Field(
         default=100.0, description="reward that a dollar is worth; at 100, an answer of quality 1 on time is worth a cent"
     )
@@ -304,7 +309,7 @@ class PolicyConfig(Section):
     @property
     def follows(self) -> bool:
         """Whether what is published in `dir` decides: unless the config says `checkpoint: none`."""
-        return self.checkpoint is not None or "checkpoint" not in self.model_fields_set
+        return self.checkpoint is not None
 
 
 class ClassifyConfig(Section):

@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from bestserve.policy.facts import Floats
+from bestserve.policy.scene import Places
 from bestserve.policy.simulate import DONE, Results, Trace
 from bestserve.policy.summary import WINDOW_S, Summary, name_of, peak_quality, summary, window_quality
 from bestserve.policy.workload import Demand, poisson
 
 from .entrants import Entrant, entrant
 from .fleet_file import Fleet
+from .mishaps import Mishaps
 from .workloads import Course, Workload, drawn, workload_of
 
 POINTS = 400
@@ -37,6 +39,7 @@ class Match:
     seed: int
     policy: str | None
     parameters: tuple[float, ...] | None = None
+    mishaps: Mishaps = field(default_factory=Mishaps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +92,17 @@ def compile_once(match: Match) -> None:
 def play(match: Match) -> Played:
     """One match, here."""
     trace = _trace(match.course, match.demand, match.seed)
-    rate = len(trace.at) / max(float(trace.at[-1]), 1e-9)
+    rate, places = len(trace.at) / max(float(trace.at[-1]), 1e-9), match.mishaps.befall(match.fleet.places, match.seed)
     if match.policy is None:
         from bestserve.policy.learn.bounds import bounds
 
-        found = bounds(match.fleet.places, trace)
+        found = bounds(places, trace)
         return Played(match, rate, bounds={"fluid": found.fluid, "clairvoyant": found.clairvoyant})
     from bestserve.policy.learn.run import run
 
-    who = entrant(match.policy, match.fleet.places, {match.policy: match.parameters} if match.parameters else None)
+    who = entrant(match.policy, places, {match.policy: match.parameters} if match.parameters else None)
     results = run(who.places, trace, who.mind, seed=match.seed)
-    return Played(match, rate, summary(results, trace, match.fleet.places, who.actions), _curves(match, who, trace, results))
+    return Played(match, rate, summary(results, trace, places, who.actions), _curves(places, who, trace, results))
 
 
 @cache
@@ -112,7 +115,7 @@ def _trace(course: Course, demand: Demand, seed: int) -> Trace:
     return drawn(_workload(course), course, demand, seed)
 
 
-def _curves(match: Match, who: Entrant, trace: Trace, results: Results) -> Curves:
+def _curves(places: Places, who: Entrant, trace: Trace, results: Results) -> Curves:
     served = np.where(results.on_time, results.quality, 0.0)
     window, action = (np.asarray(trace.at) // WINDOW_S).astype(np.int64), np.asarray(results.action)
     n = int(window[-1]) + 1
@@ -121,7 +124,7 @@ def _curves(match: Match, who: Entrant, trace: Trace, results: Results) -> Curve
     some = done[np.linspace(0, len(done) - 1, min(len(done), POINTS)).astype(np.int64)] if len(done) else done
     ttft, total, tokens = (np.asarray(column)[some] for column in (results.ttft_s, results.total_s, results.tokens))
     return Curves(
-        windows=window_quality(trace, served, peak_quality(trace, match.fleet.places)),
+        windows=window_quality(trace, served, peak_quality(trace, places)),
         actions={name_of(who.actions[a]): share for a, share in used.items()},
         ttft=np.stack((np.asarray(results.predicted_ttft)[some], ttft), axis=1),
         tpot=np.stack((np.asarray(results.predicted_tpot)[some], (total - ttft) / (tokens - 1)), axis=1),

@@ -23,7 +23,7 @@ from .config_words import near
 
 STATIC_ALL = "static-all"
 CHECKPOINT = ".ckpt"
-NAMES = (*RULES, "static:BACKEND[@BUDGET]", "static-all:BACKEND[@BUDGET]", f"FILE{CHECKPOINT}")
+NAMES = (checkpoints.PRETRAINED, *RULES, "static:BACKEND[@BUDGET]", "static-all:BACKEND[@BUDGET]", f"FILE{CHECKPOINT}")
 
 Tuned = Mapping[str, tuple[float, ...]]
 """Policy -> its parameters."""
@@ -50,7 +50,7 @@ class Entrant:
 def entrant(name: str, places: Places, tuned: Tuned | None = None) -> Entrant:
     """A policy and its fleet. Raises BadPolicy."""
     kind, _, target = name.partition(":")
-    if name.endswith(CHECKPOINT):
+    if name.endswith(CHECKPOINT) or name == checkpoints.PRETRAINED:
         return _learned(name, places)
     try:
         if kind == STATIC_ALL:
@@ -58,18 +58,22 @@ def entrant(name: str, places: Places, tuned: Tuned | None = None) -> Entrant:
             return Entrant(name, rebuilt, mind_of("least-loaded", rebuilt))
         return Entrant(name, places, mind_of(name, places, (tuned or {}).get(name)))
     except ValueError as error:
-        words = [*RULES, *(f"{word}:{backend.name}" for word in ("static", STATIC_ALL) for backend in places.backends)]
+        words = [
+            checkpoints.PRETRAINED,
+            *RULES,
+            *(f"{word}:{backend.name}" for word in ("static", STATIC_ALL) for backend in places.backends),
+        ]
         hint = near(name, words)
         raise BadPolicy(f"{name!r} is not a policy of this fleet; there are {', '.join(NAMES)}{hint}") from error
 
 
-def _learned(path: str, places: Places) -> Entrant:
+def _learned(name: str, places: Places) -> Entrant:
     try:
-        checkpoint = checkpoints.load(Path(path))
+        checkpoint = checkpoints.named(name)
     except BadCheckpoint as error:
         raise BadPolicy(str(error)) from error
     believed = replace(places, backends=calibrated(places.backends, checkpoint.calibration), true=_true(places))
-    return Entrant(Path(path).stem, believed, Mind.of("actor", checkpoint.parameters, checkpoint.network))
+    return Entrant(Path(name).stem, believed, Mind.of("actor", checkpoint.parameters, checkpoint.network))
 
 
 def _true(places: Places) -> tuple[Profile, ...]:
@@ -101,6 +105,7 @@ def _all_running(target: str, places: Places) -> Places:
         budgets=budgets,
         true=places.true[b : b + 1] * n,
         length_factor=places.length_factor[b : b + 1] * n,
+        troubles=tuple(replace(trouble, backend=min(trouble.backend, n - 1)) for trouble in places.troubles),
     )
 
 

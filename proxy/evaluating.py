@@ -19,6 +19,7 @@ from .config import environment
 from .contest import Match, Played, contest, together
 from .entrants import BadPolicy, Tuned, entrant, static_all
 from .fleet_file import BadConfig, Fleet, read
+from .mishaps import BadMishap, mishaps_of
 from .simulating import bar, demand_of, needs_train, told_of_skipped
 from .workloads import BadWorkload, Course, drawn, workload_of
 
@@ -35,7 +36,7 @@ def run(*, as_json: bool, report: Path | None, **asked: Any) -> int:
     """Play, and print what came of it. Returns the exit code."""
     try:
         played = evaluated(report=report, **asked)
-    except (BadConfig, BadWorkload, BadPolicy, BadTuned) as error:
+    except (BadConfig, BadWorkload, BadPolicy, BadTuned, BadMishap) as error:
         click.echo(str(error), err=True)
         return 1
     said = together(played)
@@ -61,10 +62,12 @@ def evaluated(
     first_seed: int,
     jobs: int | None,
     tuned: Path | None,
+    wrong: float = 1.0,
+    troubles: Sequence[str] = (),
     report: Path | None = None,
     **course: Any,
 ) -> list[Played]:
-    """Every match, played. Raises BadConfig, BadWorkload, BadPolicy, BadTuned."""
+    """Every match, played. Raises BadConfig, BadWorkload, BadPolicy, BadTuned, BadMishap."""
     needs_train("evaluating")
     if report is not None and find_spec("matplotlib") is None:
         raise click.ClickException("--report needs matplotlib, which is not installed: pip install 'bestserve[report]'")
@@ -74,9 +77,12 @@ def evaluated(
         entrant(name, fleet.places, found)
     runs = tuple(range(first_seed, first_seed + seeds))
     demand = demand_of(fleet, task_mix, teller)
-    courses = courses_of(demand, workloads, course)
+    courses, mishaps = courses_of(demand, workloads, course), mishaps_of(wrong, troubles, fleet.places)
     matches = [
-        Match(fleet, demand, each, seed, name, found.get(name or "")) for each in courses for seed in runs for name in (None, *names)
+        Match(fleet, demand, each, seed, name, found.get(name or ""), mishaps)
+        for each in courses
+        for seed in runs
+        for name in (None, *names)
     ]
     return played_under_bar(matches, jobs)
 

@@ -140,8 +140,9 @@ def incumbent_of(config: Config) -> Incumbent:
     try:
         stands = published.current(config.policy.dir).stands if config.policy.follows else None
         found = None if stands is None else published.load(config.policy.dir, stands)
-        if found is None and config.policy.checkpoint is not None:
-            found = checkpoints.load(config.policy.checkpoint)
+        named = config.policy.checkpoint
+        if found is None and named is not None and named != "published":
+            found = checkpoints.named(named)
     except (BadCheckpoint, published.Unpublished, OSError) as error:
         raise click.ClickException(f"what decides now cannot be read: {error}") from error
     return of_rule(config.policy.fallback, Places(config.facts(), config.budgets)) if found is None else of_checkpoint(found)

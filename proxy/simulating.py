@@ -1,7 +1,7 @@
 """`bestserve simulate`: one policy on one workload in virtual time, and what came of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ from bestserve.policy.workload import Demand, Teller
 from .config import environment
 from .entrants import BadPolicy, Entrant, entrant
 from .fleet_file import BadConfig, Fleet, read
+from .mishaps import BadMishap, mishaps_of
 from .weights import confusion
 from .workloads import BadWorkload, Course, drawn, with_mix, workload_of
 
@@ -47,14 +48,19 @@ def run(
     log: Path | None,
     feedback: float,
     explore: float,
+    wrong: float,
+    troubles: Sequence[str],
     as_json: bool,
     **course: Any,
 ) -> int:
     """Simulate, and print what came of it. Returns the exit code."""
     kept = None if log is None else Kept(log, feedback)
     try:
-        said = simulated(path, Course(workload, **course), policy, seed, task_mix=task_mix, teller=teller, explore=explore, kept=kept)
-    except (BadConfig, BadWorkload, BadPolicy) as error:
+        one = Course(workload, **course)
+        said = simulated(
+            path, one, policy, seed, task_mix=task_mix, teller=teller, wrong=wrong, troubles=troubles, explore=explore, kept=kept
+        )
+    except (BadConfig, BadWorkload, BadPolicy, BadMishap) as error:
         click.echo(str(error), err=True)
         return 1
     if as_json:
@@ -74,13 +80,16 @@ def simulated(
     teller: Teller = "modelled",
     explore: float = 0.0,
     kept: Kept | None = None,
+    wrong: float = 1.0,
+    troubles: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What is printed. Raises BadConfig, BadWorkload, BadPolicy."""
+    """What is printed. Raises BadConfig, BadWorkload, BadPolicy, BadMishap."""
     needs_train("simulating")
     from bestserve.policy.learn.run import run as play
 
     fleet = read(environment(), path)
-    who, demand = entrant(policy, fleet.places), demand_of(fleet, task_mix, teller)
+    places = mishaps_of(wrong, troubles, fleet.places).befall(fleet.places, seed)
+    who, demand = entrant(policy, places), demand_of(fleet, task_mix, teller)
     workload = workload_of(course)
     skipped = told_of_skipped(workload.recorded.skipped if workload.recorded else [])
     trace = drawn(workload, course, demand, seed)
@@ -91,7 +100,7 @@ def simulated(
             results = play(who.places, trace, who.mind, seed=seed, setting=setting, told=_advance(progress, task))
         else:
             results = _logged(who, trace, seed, setting, kept, _advance(progress, task))
-    figures: Summary = summary(results, trace, fleet.places, who.actions)
+    figures: Summary = summary(results, trace, places, who.actions)
     seconds = float(trace.at[-1])
     return {
         "workload": course.workload,

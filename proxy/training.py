@@ -179,11 +179,11 @@ def _search(wanted: Wanted, places_of: train.PlacesOf, pool: Executor, log: _Log
 def _teller(wanted: Wanted, log: _Log, taught: Taught, advance: Callable[[], None]) -> Callable[[Step], None]:
     def told(step: Step) -> None:
         place = step.place
-        prior = dict(zip(PARAMETERS, taught.space.parameters_at(place.theta), strict=True))
-        moved = float(np.linalg.norm(place.theta[: -len(PARAMETERS)]))
+        prior = dict(zip(PARAMETERS, taught.space.parameters_at(place.mean), strict=True))
+        moved = float(np.linalg.norm(place.mean[: -len(PARAMETERS)]))
         log.add(kind="search", iteration=place.iteration, reward=step.reward, noise=step.noise, moved=moved, **prior)
         aside = wanted.out / "search.part.npz"
-        np.savez(aside, iteration=place.iteration, theta=place.theta, momentum=place.momentum)
+        np.savez(aside, iteration=place.iteration, theta=place.theta, momentum=place.momentum, mean=place.mean)
         aside.replace(wanted.out / "search.npz")
         if place.iteration % EVERY == 0:
             _write(wanted, taught._replace(place=place), log)
@@ -197,13 +197,13 @@ def _place(out: Path) -> Place | None:
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as file:
-        return Place(int(file["iteration"]), file["theta"], file["momentum"])
+        return Place(int(file["iteration"]), file["theta"], file["momentum"], file["mean"])
 
 
 def _write(wanted: Wanted, taught: Taught, log: _Log) -> Checkpoint:
     """The checkpoint as it is now, and the curves."""
     place = taught.place
-    theta = np.zeros(taught.space.basis.shape[1] + 3) if place is None else place.theta
+    theta = np.zeros(taught.space.basis.shape[1] + len(PARAMETERS)) if place is None else place.mean
     about = {
         "seed": wanted.args.seed,
         "iterations": 0 if place is None else place.iteration,

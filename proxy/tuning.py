@@ -25,6 +25,7 @@ from .contest import Match
 from .entrants import BadPolicy
 from .evaluating import WIDTH, courses_of, played_under_bar
 from .fleet_file import BadConfig, Fleet, read
+from .mishaps import BadMishap, Mishaps, mishaps_of
 from .simulating import demand_of, needs_train
 from .workloads import BadWorkload, Course
 
@@ -53,6 +54,8 @@ def run(
     rounds: int,
     jobs: int | None,
     out: Path | None,
+    wrong: float,
+    troubles: Sequence[str],
     as_json: bool,
     **course: Any,
 ) -> int:
@@ -63,9 +66,10 @@ def run(
         fleet = read(environment(), path)
         demand = demand_of(fleet, task_mix, teller)
         courses = courses_of(demand, workloads, course)
-        arena = Arena(fleet, demand, courses, range(first_seed, first_seed + seeds), jobs)
+        mishaps = mishaps_of(wrong, troubles, fleet.places)
+        arena = Arena(fleet, demand, courses, range(first_seed, first_seed + seeds), jobs, mishaps)
         found = {policy: tuned(policy, arena, rounds) for policy in wanted}
-    except (BadConfig, BadWorkload, BadPolicy) as error:
+    except (BadConfig, BadWorkload, BadPolicy, BadMishap) as error:
         click.echo(str(error), err=True)
         return 1
     said = {"fleet": path.name, "workloads": list(workloads), "seeds": [first_seed, first_seed + seeds - 1], "policies": found}
@@ -82,13 +86,15 @@ def run(
 class Arena:
     """Where parameters are tried."""
 
-    def __init__(self, fleet: Fleet, demand: Demand, courses: Sequence[Course], seeds: Sequence[int], jobs: int | None) -> None:
-        self.fleet, self.demand, self.courses, self.seeds, self.jobs = fleet, demand, courses, seeds, jobs
+    def __init__(
+        self, fleet: Fleet, demand: Demand, courses: Sequence[Course], seeds: Sequence[int], jobs: int | None, mishaps: Mishaps
+    ) -> None:
+        self.fleet, self.demand, self.courses, self.seeds, self.jobs, self.mishaps = fleet, demand, courses, seeds, jobs, mishaps
 
     def rewards(self, policy: str, points: Sequence[Point]) -> list[float]:
         """The mean reward of each point over workloads and seeds, each weighing the same."""
         pairs = list(product(self.courses, self.seeds))
-        matches = [Match(self.fleet, self.demand, course, seed, policy, point) for point in points for course, seed in pairs]
+        matches = [Match(self.fleet, self.demand, course, seed, policy, point, self.mishaps) for point in points for course, seed in pairs]
         played = [each.summary.reward for each in played_under_bar(matches, self.jobs) if each.summary is not None]
         return [fmean(played[i : i + len(pairs)]) for i in range(0, len(played), len(pairs))]
 

@@ -177,10 +177,10 @@ def improve(
         told("searching", done.place.iteration, args.search.iterations)
 
     place = search(space, rewards, args.search, dice, step, theta)
-    minds = [space.mind_at(theta.theta), space.mind_at(place.theta)]
+    minds = [space.mind_at(theta.theta), space.mind_at(place.mean)]
     last = np.array(list(pool.map(partial(scene_rewards, ground, args, minds), _seeds(args, 10_000, 2 * args.search.scenes))))
     gain = float((last[:, 1] - last[:, 0]).mean() / max(last[:, 0].mean(), 1e-9))
-    best = place.theta if gain > 0 else theta.theta
+    best = place.mean if gain > 0 else theta.theta
     inputs = seen.rows[seen.allowed > 0]
     bounds = [np.concatenate((of(inputs, axis=0), of(seen.context, axis=0))).astype(np.float64) for of in (np.min, np.max)]
     return Improved(space.network_at(best), space.parameters_at(best), bounds[0], bounds[1], max(gain, 0.0), gain > 0)
@@ -196,7 +196,7 @@ def _space(network: Network, seen: Outcomes, args: Args, parameters: tuple[float
         space = space._replace(basis=np.column_stack((space.basis, beside)))
         along = np.append(along, 1.0)
     theta = np.concatenate((along, np.zeros(N_PRIOR)))
-    return space, Place(0, theta, np.zeros(len(theta)))
+    return space, Place(0, theta, np.zeros(len(theta)), theta)
 
 
 def _shuffled(seen: Outcomes, dice: Generator) -> Outcomes:

@@ -39,10 +39,10 @@ class SearchArgs:
     """How it is looked for."""
 
     iterations: int = 60
-    scenes: int = 16  # an iteration
+    scenes: int = 24  # an iteration
     pairs: int = 8  # of opposite directions an iteration
     reach: float = 0.12  # how far to either side
-    step: float = 0.12
+    step: float = 0.1
     momentum: float = 0.7
     width: int = 16  # directions of the last layer
 
@@ -75,6 +75,9 @@ class Place(NamedTuple):
     iteration: int
     theta: Floats  # (K + P,)
     momentum: Floats
+    mean: (
+        Floats  # of the thetas so far, late ones weighing more: what a step overshoots, the next ones take back (Polyak and Juditsky 1992)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ def search(
 ) -> Place:
     """Look for a better theta, from `begin` or from the prior on."""
     size = space.basis.shape[1] + N_PRIOR
-    place = begin or Place(0, np.zeros(size), np.zeros(size))
+    place = begin or Place(0, *np.zeros((3, size)))
     scales = np.concatenate((np.ones(size - N_PRIOR), PRIOR_SCALES))
     while place.iteration < args.iterations:
         directions = dice.standard_normal((args.pairs, size)) * scales
@@ -123,9 +126,14 @@ def search(
         noise = float(difference.std())
         slope = (difference[:, None] * directions).mean(axis=0) / max(noise, 1e-9)
         momentum = args.momentum * place.momentum + (1.0 - args.momentum) * slope
-        place = Place(place.iteration + 1, place.theta + args.step * momentum, momentum)
+        place = _moved(place, args.step * momentum, momentum)
         told(Step(place, float(found[:, 0].mean()), noise))
     return place
+
+
+def _moved(place: Place, step: Floats, momentum: Floats) -> Place:
+    n, theta = place.iteration + 1, place.theta + step
+    return Place(n, theta, momentum, place.mean + (theta - place.mean) * 2.0 / (n + 1))
 
 
 def _gains(found: Floats) -> Floats:

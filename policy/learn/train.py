@@ -42,7 +42,7 @@ class Args:
     """Everything that decides what comes out."""
 
     seed: int = 0
-    scenes: int = 1600  # that the critic learns from
+    scenes: int = 1000  # that the critic learns from
     points: int = 80  # decisions of each
     requests: int = 2000  # of a scene
     prior: tuple[float, ...] = PRIOR

@@ -6,6 +6,7 @@ import pytest
 from bestserve.policy.checkpoint import Checkpoint, to_bytes
 from bestserve.policy.inputs import N_CONTEXT, N_ROW
 from bestserve.policy.network import untaught
+from bestserve.proxy import checkpoints
 from tests.policies_by_hand import breaks
 
 from .world import chat, world
@@ -28,6 +29,14 @@ async def test_a_checkpoint_decides(tmp_path):
         assert client.headers["x-bestserve-policy"] == name
         assert here.serving.recent[-1].decision.policy == name
         assert f'bestserve_policy_info{{version="{name}"}} 1.0' in here.serving.exposition().decode()
+
+
+async def test_the_one_that_ships_decides_where_its_word_stands(tmp_path):
+    """As the default does."""
+    async with world(tmp_path, policy="deadline-greedy, checkpoint: pretrained") as here:
+        client = await (await here.ask(chat())).head()
+        await client.body()
+        assert client.headers["x-bestserve-policy"] == checkpoints.pretrained().name
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def proxy(backends: tuple[str, str], tmp_path: Path) -> Callable[..., AbstractCo
 backends:
   - {{name: small, url: '{small}', model: Qwen/Qwen3-1.7B, profile: qwen3-1.7b-h100}}
   - {{name: large, url: '{large}', model: Qwen/Qwen3-32B, profile: qwen3-32b-h100}}
-policy: {{{policy}}}
+policy: {{checkpoint: published, {policy}}}
 slo: {{ttft_ms: 20000, tpot_ms: 10000}}
 replay: {{dir: replay, fsync_ms: 100}}
 log: {{level: error}}

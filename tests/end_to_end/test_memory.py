@@ -200,7 +200,7 @@ async def test_another_directory_is_taken_up_by_a_reload(tmp_path):
         await answered(here)
         text = (
             f"backends: [{{name: a, url: 'http://127.0.0.1:{here.backends['a'].port}', model: m-a, profile: fast.toml}}]\n"
-            "policy: {fallback: 'static:a'}\nreplay: {dir: other}\n"
+            "policy: {checkpoint: published, fallback: 'static:a'}\nreplay: {dir: other}\n"
         )
         config = parse(text, {}, source=f"{tmp_path}/bestserve.yaml")
         here.serving.adopt(config)

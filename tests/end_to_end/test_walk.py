@@ -313,7 +313,8 @@ def serve_on(here: World, folder: object, *, interval_ms: int = 20, **can: str) 
         f"  - {{name: {name}, url: 'http://127.0.0.1:{b.port}', model: m-{name}, profile: fast.toml, capabilities: [{can.get(name, '')}]}}"
         for name, b in here.backends.items()
     )
-    text = f"backends:\n{rows}\npolicy: {{fallback: 'static:a'}}\nprobe: {{interval_ms: {interval_ms}}}\nlog: {{level: error}}\n"
+    policy = "policy: {checkpoint: published, fallback: 'static:a'}"
+    text = f"backends:\n{rows}\n{policy}\nprobe: {{interval_ms: {interval_ms}}}\nlog: {{level: error}}\n"
     here.serving.adopt(parse(text, {}, source=f"{folder}/bestserve.yaml"))
 
 

@@ -400,9 +400,10 @@ def config_of(
         else f"  - {{name: {b.name}, url: 'http://127.0.0.1:{b.port}', model: m-{b.name}, profile: fast.toml{per_backend}}}"
         for b in backends.values()
     )
+    learned = "" if "checkpoint:" in policy else "checkpoint: published, "
     text = f"""backends:
 {lines}
-policy: {{fallback: {policy}}}
+policy: {{{learned}fallback: {policy}}}
 probe: {{interval_ms: 20}}
 listen: {{drain_s: 1}}
 log: {{level: error}}

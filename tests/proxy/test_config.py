@@ -67,7 +67,7 @@ def test_backends_are_enough(folder):
     assert (config.listen.drain_s, config.listen.max_body_bytes) == (120, 32_000_000)
     assert config.budgets == (Budget(),)
     assert config.slo_for("default") == SLO(1.0, 0.060, None, hard=True)
-    assert (config.policy.checkpoint, config.policy.fallback, config.policy.explore) == (None, "deadline-greedy", 0.0)
+    assert (config.policy.checkpoint, config.policy.fallback, config.policy.explore) == ("pretrained", "deadline-greedy", 0.0)
     assert (config.probe.interval_ms, config.timeouts.total_ms, config.circuit.failures) == (500, 600_000, 3)
     assert (config.keys, config.default_model, config.replay) == ((), None, None)
     assert config.log.level == "info"
@@ -79,13 +79,13 @@ def test_a_section_left_empty_stands_at_its_defaults(folder):
 
 
 def test_the_contracts_example_loads(folder):
-    """The config section of the outside, as it is written there, but for the learned policy."""
+    """The config section of the outside, as it is written there."""
     text = fleet("small", "medium", "large") + (
         "listen: {host: 127.0.0.1, port: 8000, workers: 1}\n"
         "models: {auto: [small, medium, large]}\n"
         'budgets: [none, 1024, {tokens: 384, instruction: "Answer in at most 200 words."}, 128]\n'
         "slo: {ttft_ms: 1000, tpot_ms: 60, kind: hard}\n"
-        "policy: {checkpoint: none, explore: 0.03, fallback: bid-price, dir: ./policies}\n"
+        "policy: {checkpoint: pretrained, explore: 0.03, fallback: bid-price, dir: ./policies}\n"
         "replay: {dir: ./replay, upload: s3://bucket/prefix}\n"
         f"keys: [{{name: team-a, sha256: {SHA}, tier: default, requests_per_minute: 600}}]\n"
     )
@@ -219,7 +219,6 @@ def test_a_tier_is_worth_what_is_written_or_its_usual(folder):
         ("slo: {tasks: {code: {ttft: 3}}}", "c.yaml:3: slo.tasks.code.ttft: unknown key; did you mean slo.tasks.code.ttft_ms?"),
         ("policy: {fallback: static:b}", "c.yaml:3: policy.fallback: 'b' is no backend"),
         ("policy: {fallback: static:a@9}", "c.yaml:3: policy.fallback: '9' is none of the budgets, which are none"),
-        ("policy: {checkpoint: pretrained}", "c.yaml:3: policy.checkpoint: this version ships no pretrained policy; "),
         ("keys: [{name: k, sha256: abc}]", "c.yaml:3: keys[0].sha256: must be the 64 hex digits of the key's SHA-256"),
         ("log: {}\nlog: {}", "c.yaml:4: log: written twice; first on line 3"),
         ("log: {level: info, level: info}", "c.yaml:3: log.level: written twice; first on line 3"),

@@ -41,7 +41,7 @@ backends:
   - {name: small, url: "http://127.0.0.1:1", model: Qwen/Qwen3-1.7B, profile: qwen3-1.7b-h100}
   - {name: large, url: "http://127.0.0.1:2", model: Qwen/Qwen3-8B, profile: qwen3-8b-h100}
 budgets: [none, 128]
-policy: {fallback: bid-price, dir: ./policies, explore: 0.1}
+policy: {checkpoint: published, fallback: bid-price, dir: ./policies, explore: 0.1}
 replay: {dir: ./replay}
 """
 
@@ -158,7 +158,7 @@ def test_without_a_log_it_says_what_is_missing(tmp_path):
 def test_what_decides_now_has_to_be_readable(folder, tmp_path):
     """A foreign checkpoint is named, and nothing is learnt from it."""
     (tmp_path / "old.ckpt").write_bytes(b"no checkpoint")
-    text = CONFIG.replace("./replay", str(folder / "replay")).replace("{fallback", "{checkpoint: old.ckpt, fallback")
+    text = CONFIG.replace("./replay", str(folder / "replay")).replace("checkpoint: published", "checkpoint: old.ckpt")
     (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
     done = retrained(tmp_path / "c.yaml")
     assert done.exit_code == 1

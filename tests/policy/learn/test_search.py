@@ -56,7 +56,7 @@ def test_a_hill_is_climbed_through_noise():
 
     told = list[Step]()
     place = search(space, rewards, ARGS, np.random.default_rng(0), told.append)
-    assert np.linalg.norm(place.theta - top) < 0.35 * np.linalg.norm(top)
+    assert np.linalg.norm(place.mean - top) < 0.35 * np.linalg.norm(top)
     assert [step.place.iteration for step in told] == list(range(1, 61))
 
 

@@ -1,0 +1,205 @@
+"""What the learned policy is worth, question by question, on one fleet.
+
+    bestserve tune --fleet bench/fleets/qwen3.yaml --workload poisson:20 --workload poisson:60 --workload poisson:110 --out tuned.json
+    python bench/study.py --fleet bench/fleets/qwen3.yaml --tuned tuned.json
+
+Every policy meets the same requests; seeds begin at 1000, where tuning and training do not come. A heuristic is played untuned and tuned,
+and the better one counts; "best heuristic" is the best of all of them, chosen for each workload by what is printed, which favours it.
+Ratios are of means over seeds, with the 95 % interval of the seeds' own ratios (Student's t).
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from scipy.stats import t as student
+
+from bestserve.policy.learn.scenes import capacity
+from bestserve.proxy.config import environment
+from bestserve.proxy.contest import Match, Played, contest
+from bestserve.proxy.entrants import static_all
+from bestserve.proxy.evaluating import read_tuned
+from bestserve.proxy.fleet_file import Fleet, read
+from bestserve.proxy.mishaps import Mishaps, mishaps_of
+from bestserve.proxy.simulating import demand_of
+from bestserve.proxy.workloads import Course
+
+HEURISTICS = ("bid-price", "deadline-greedy", "weighted-score", "least-loaded")
+FIRST_SEED = 1000
+SHARES = (0.06, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+"""Of what the fleet can do at most, by its profiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One workload, under one set of circumstances."""
+
+    label: str
+    workload: str
+    mix: str | None = None
+    mishaps: Mishaps = Mishaps()  # noqa: RUF009  frozen
+
+
+class Study:
+    """Plays cases on one fleet."""
+
+    def __init__(self, fleet: Fleet, tuned: Path | None, seeds: int, seconds: float, jobs: int) -> None:
+        self.fleet, self.seconds, self.jobs = fleet, seconds, jobs
+        self.tuned, self.seeds = read_tuned(tuned), range(FIRST_SEED, FIRST_SEED + seeds)
+
+    def rewards(self, cases: Sequence[Case], policies: Sequence[str | None], of: Callable[[Played], float]) -> dict[Any, np.ndarray]:
+        """(case, policy) -> a number of each seed; a heuristic with its own parameters and with tuned ones."""
+        keys = [(case, policy) for case in cases for policy in policies]
+        entries = [(key, parameters) for key in keys for parameters in self._ways(key[1])]
+        matches = [self._match(case, policy, parameters, seed) for (case, policy), parameters in entries for seed in self.seeds]
+        with click.progressbar(length=len(matches), file=sys.stderr) as bar:
+            found = np.array([of(played) for played in contest(matches, self.jobs, lambda: bar.update(1))]).reshape(len(entries), -1)
+        best: dict[Any, np.ndarray] = {}
+        for (key, _), values in zip(entries, found, strict=True):
+            if key not in best or values.mean() > best[key].mean():
+                best[key] = values
+        return best
+
+    def _ways(self, policy: str | None) -> list[tuple[float, ...] | None]:
+        return [None, self.tuned[policy]] if policy in self.tuned else [None]
+
+    def _match(self, case: Case, policy: str | None, parameters: tuple[float, ...] | None, seed: int) -> Match:
+        course = Course(case.workload, seconds=None if Path(case.workload).exists() else self.seconds)
+        return Match(self.fleet, demand_of(self.fleet, case.mix), course, seed, policy, parameters, case.mishaps)
+
+
+def reward(played: Played) -> float:
+    """Of a policy; of no policy, what a clairvoyant could get at most."""
+    return played.bounds["clairvoyant"] if played.summary is None else played.summary.reward
+
+
+def compared(study: Study, cases: Sequence[Case], policy: str) -> list[dict[str, Any]]:
+    """Each case: the policy against the best heuristic, the best static serving, and the bound."""
+    statics = static_all(study.fleet.places)
+    found = study.rewards(cases, [policy, *HEURISTICS, *statics, None], reward)
+    rows = []
+    for case in cases:
+        ours, bound = found[case, policy], found[case, None]
+        rule, static = (max(names, key=lambda name: found[case, name].mean()) for names in (HEURISTICS, statics))
+        ratio, spread = against(ours, found[case, rule])
+        rows.append(
+            {
+                "case": case.label,
+                "reward": ours.mean(),
+                "best heuristic": rule,
+                "its reward": found[case, rule].mean(),
+                "ratio": ratio,
+                "±": spread,
+                "best static": f"{found[case, static].mean():.3f} ({static.partition(':')[2]})",
+                "of bound": (ours / bound).mean(),
+            }
+        )
+    return rows
+
+
+def against(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    """Ratio of means, and half of its 95 % interval over seeds."""
+    ratios = ours / np.maximum(theirs, 1e-9)
+    n = len(ratios)
+    half = float(student.ppf(0.975, n - 1) * ratios.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    return float(ours.mean() / max(theirs.mean(), 1e-9)), half
+
+
+def cases_of(study: Study, traces: Sequence[str]) -> list[Case]:
+    """Everything that is asked of a fleet."""
+    places, s = study.fleet.places, study.seconds
+    most = capacity(places, demand_of(study.fleet))
+    last = places.backends[-1].name
+    down = mishaps_of(1.0, [f"{last}=down@{s * 0.3:.0f}-{s * 0.7:.0f}"], places)
+    low, high = f"{0.05 * most:.3g}", f"{1.2 * most:.3g}"
+    half = f"poisson:{0.5 * most:.3g}"
+    return [
+        *(Case(f"{share:g} of capacity", f"poisson:{share * most:.3g}") for share in SHARES),
+        Case("unpredictable", f"unpredictable:{low}-{high}:15"),
+        Case("bursts, CV 4", f"bursty:{0.4 * most:.3g}:4"),
+        Case("arrivals shift", f"diurnal:{low}-{high}:{s:.0f}"),
+        Case("mix shifts", half, mix="code=0.5,math=0.5:chat=0.5,extract=0.5"),
+        Case(f"{last} dies", half, mishaps=down),
+        *(Case(Path(trace).stem, trace) for trace in traces),
+    ]
+
+
+def availability(study: Study, policy: str) -> float:
+    """The largest rate of a geometric grid (steps of 15 %) with at least 95 % on time, over all seeds together."""
+    rates = [capacity(study.fleet.places, demand_of(study.fleet)) * 2.0 * 1.15**-k for k in range(40)]
+    low, high = -1, len(rates)  # on time at rates[high:], not at rates[: low + 1]
+    while high - low > 1:
+        middle = (low + high) // 2
+        case = Case("", f"poisson:{rates[middle]:.4g}")
+        found = study.rewards([case], [policy], lambda played: played.summary.on_time if played.summary else 0.0)
+        low, high = (low, middle) if found[case, policy].mean() >= 0.95 else (middle, high)
+    return rates[high] if high < len(rates) else 0.0
+
+
+def windows(study: Study, policy: str) -> dict[str, Any]:
+    """Share of windows at 96 and 98 % of peak on unpredictable workloads, against the best static serving of each."""
+    most, statics = capacity(study.fleet.places, demand_of(study.fleet)), static_all(study.fleet.places)
+    case = Case("", f"unpredictable:{0.01 * most:.3g}-{0.3 * most:.3g}:15")
+    said = {}
+    for share in ("windows_96", "windows_98"):
+        found = study.rewards([case], [policy, *statics], lambda played: getattr(played.summary, share))  # noqa: B023
+        best = max(statics, key=lambda name: found[case, name].mean())
+        said[share] = {"policy": found[case, policy].mean(), "best static": found[case, best].mean(), "which": best}
+    return said
+
+
+@click.command()
+@click.option("--fleet", "path", type=click.Path(path_type=Path), required=True)
+@click.option("--policy", default="pretrained", show_default=True)
+@click.option("--tuned", type=click.Path(path_type=Path), help="What `bestserve tune --out` wrote.")
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--seconds", default=120.0, show_default=True, help="Of arrivals.")
+@click.option("--trace", "traces", multiple=True, help="An Azure or Mooncake file, scaled as it is.")
+@click.option("--part", "parts", multiple=True, type=click.Choice(["cases", "wrong", "availability", "windows"]), help="Default: all.")
+@click.option("--jobs", default=2, show_default=True)
+def main(
+    path: Path, policy: str, tuned: Path | None, seeds: int, seconds: float, traces: Sequence[str], parts: Sequence[str], jobs: int
+) -> None:
+    """Print tables in Markdown, and everything as a last line of JSON."""
+    study = Study(read(environment(), path), tuned, seeds, seconds, jobs)
+    cases = cases_of(study, traces)
+    said: dict[str, Any] = {"fleet": path.stem, "policy": policy, "seeds": seeds, "seconds": seconds}
+    for part, mishaps in (("cases", None), ("wrong", Mishaps(2.0))):
+        if part in (parts or (part,)):
+            these = cases if mishaps is None else [replace(case, mishaps=mishaps) for case in cases if not case.mishaps.troubles]
+            said[part] = compared(study, these, policy)
+            show(f"{path.stem}, {'profiles right' if mishaps is None else 'profiles wrong by up to 2'}", said[part])
+    if "availability" in (parts or ("availability",)):
+        said["availability"] = {name: availability(study, name) for name in (policy, _large(study), "bid-price")}
+        click.echo(f"\nlargest rate with 95 % on time: {said['availability']}")
+    if "windows" in (parts or ("windows",)):
+        said["windows"] = windows(study, policy)
+        click.echo(f"\nwindows of 10 s: {said['windows']}")
+    click.echo(json.dumps(said, default=float))
+
+
+def _large(study: Study) -> str:
+    """All GPUs running the largest model."""
+    sizes = {backend.name: backend.profile.params_b for backend in study.fleet.places.backends}
+    return f"static-all:{max(sizes, key=lambda name: sizes[name])}@none"
+
+
+def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """As Markdown."""
+    click.echo(f"\n{title}\n\n| " + " | ".join(rows[0]) + " |\n|" + " --- |" * len(rows[0]))
+    for row in rows:
+        click.echo("| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
+    ratios = [row["ratio"] for row in rows]
+    click.echo(
+        f"\nratio: mean {np.mean(ratios):.3f}, least {min(ratios):.3f}; of bound: mean {np.mean([row['of bound'] for row in rows]):.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
