@@ -11,8 +11,8 @@ from bestserve.policy.facts import Floats
 from .duel import CLOSE, Duel
 from .offline import OneStep
 
-STEP_LOW = -0.005
-"""What the log alone may at worst say of a challenger: lower end of the interval of its gain."""
+STEP_LOST = -0.005
+"""What the log alone may not be sure of: that a challenger loses more. See docs/decisions/0021."""
 
 EFFECTIVE = 0.05
 TASK_LOST = 0.01
@@ -62,11 +62,11 @@ def _offline(step: OneStep, heads: Floats) -> Sequence[Test]:
     return (
         Test(
             "doubly robust, one step",
-            switch.low > STEP_LOW,
+            switch.high > STEP_LOST,
             switch.value,
             switch.low,
             switch.high,
-            f"lower end above {STEP_LOW:+.1%}",
+            f"upper end above {STEP_LOST:+.1%}",
             f"gain {switch.value:+.2%} ({switch.low:+.2%} to {switch.high:+.2%}) over {step.blocks} blocks",
         ),
         *(
