@@ -50,13 +50,13 @@ lock: dev ## pin what the image installs, keeping pins that still do; ARGS=--upg
 		| $(LOCK) - --output-file requirements/build.lock
 
 clean: ## forget what was installed and built
-	rm -rf $(VENV) .real .links build policy/_reader.*.so policy/_reader.*.pyd
+	rm -rf $(VENV) .real .links build policy/_*.so policy/_*.pyd
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bestserve needs Python 3.11 or newer; this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: $(BIN)/python pyproject.toml policy/_reader.c
+$(VENV)/.serve: $(BIN)/python pyproject.toml policy/_reader.c policy/_actor.c
 	$(PIP) -e .
 	@touch $@
 

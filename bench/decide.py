@@ -1,7 +1,7 @@
 """What one live decision takes: encode, score, choose. One thread, no server, hot: `python bench/decide.py [--rounds N]`.
 
-The actor is an untaught network of the usual size: it thinks as long as a taught one. Percentiles are over decisions; of each the
-quietest round counts.
+The actor is an untaught network of the usual size, which thinks as long as a taught one; plain, and compiled where it is. Percentiles
+are over decisions; of each the quietest round counts.
 """
 
 import time
@@ -31,7 +31,8 @@ def main(rounds: int, decisions: int) -> None:
     """Print a line for each size of fleet and policy."""
     for n in (3, 16):
         backends = tuple(Backend(f"b{i}", "m", profiles.load(NAMES[i % 3])) for i in range(n))
-        for name, policy in (("deadline-greedy", RULES["deadline-greedy"]), ("bid-price", RULES["bid-price"]), ("actor", _actor())):
+        policies = {name: RULES[name] for name in ("deadline-greedy", "bid-price")}
+        for name, policy in (policies | {"actor, plain": _actor(compiled=False), "actor": _actor()}).items():
             took = measured(backends, Chooser(name, policy, actions_of(backends, BUDGETS), BUDGETS), rounds, decisions)
             p50, p99 = np.percentile(took, (50, 99))
             click.echo(f"{n:2} backends x {len(BUDGETS)} budgets  {name:16} p50 {p50:6.1f} us  p99 {p99:6.1f} us")
@@ -69,8 +70,8 @@ def _ask(dice: np.random.Generator, names: tuple[str, ...]) -> Ask:
     )
 
 
-def _actor() -> Actor:
-    return Actor(Checkpoint(untaught(), (0.05, 0.7, 0.0, 1.0, 5.0), BLANK, BLANK, {}))
+def _actor(*, compiled: bool = True) -> Actor:
+    return Actor(Checkpoint(untaught(), (0.05, 0.7, 0.0, 1.0, 5.0), BLANK, BLANK, {}), compiled=compiled)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from bestserve.policy import actor
 from bestserve.policy.calibration import calibrated
 from bestserve.policy.decide import decide
 from bestserve.policy.encode import Observation
@@ -176,6 +177,7 @@ def _would_do(config: Config) -> tuple[dict[str, Any], str | None]:
         "candidates": candidates,
         "models": dict(config.models),
         "prompts_read_by": _reads(config),
+        "learned_policies_by": "plain" if actor.Compiled is None else "compiled",
     }
     return plan, refusal
 
@@ -219,7 +221,9 @@ def _print(config: Config, findings: list[Finding], plan: dict[str, Any], refusa
 
 
 def _print_plan(console: Console, config: Config, plan: dict[str, Any]) -> None:
-    console.print(f"prompts are read by: {plan['prompts_read_by']}", highlight=False)
+    console.print(
+        f"prompts are read by: {plan['prompts_read_by']}; learned policies decide by: {plan['learned_policies_by']}", highlight=False
+    )
     console.print("models: " + "; ".join(f"{alias} → {', '.join(names)}" for alias, names in config.models.items()), highlight=False)
     table = Table(title=f"a prompt of {typical.PROMPT} tokens on the idle fleet, by {plan['policy']}", title_justify="left")
     for name in ("backend", "budget", "chance", "first token", "per token", "quality", "on time", "cost"):

@@ -101,21 +101,22 @@ def test_a_verb_of_an_extra_says_which(installed, tmp_path):
 
 
 READS = """
+from bestserve.policy import actor
 from bestserve.policy.features import Prompt
 from bestserve.proxy.weights import shipped
-print(shipped().compiled, shipped().guess(Prompt.of("Translate to French: good morning")).name)
+print(actor.Compiled is not None, shipped().compiled, shipped().guess(Prompt.of("Translate to French: good morning")).name)
 """
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="without a compiler nothing is compiled; the next test says what happens then")
 def test_a_compiler_compiles(installed):
-    """Where one is, prompts are read by compiled code."""
-    assert run(installed, "python", "-c", READS).stdout.split() == ["True", "translate"]
+    """Where one is, compiled code reads prompts and decides."""
+    assert run(installed, "python", "-c", READS).stdout.split() == ["True", "True", "translate"]
 
 
 @pytest.mark.timeout(400)
 def test_without_a_compiler_it_is_built_all_the_same(tmp_path):
-    """Plain Python reads then, and says the same."""
+    """Plain Python does it then, and says the same."""
     wheel = built(tmp_path, CC="/nonexistent/cc")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
@@ -130,4 +131,4 @@ def test_without_a_compiler_it_is_built_all_the_same(tmp_path):
         timeout=60,
         cwd="/",
     )
-    assert said.stdout.split() == ["False", "translate"], said.stderr
+    assert said.stdout.split() == ["False", "False", "translate"], said.stderr
