@@ -11,7 +11,7 @@ from bestserve.policy.facts import Floats
 from .duel import CLOSE, Duel
 from .offline import OneStep
 
-STEP_LOST = -0.005
+STEP_LOST = -0.05
 """What the log alone may not be sure of: that a challenger loses more. See docs/decisions/0021."""
 
 EFFECTIVE = 0.05
@@ -66,7 +66,7 @@ def _offline(step: OneStep, heads: Floats) -> Sequence[Test]:
             switch.value,
             switch.low,
             switch.high,
-            f"upper end above {STEP_LOST:+.1%}",
+            f"upper end above {STEP_LOST:+.0%}",
             f"gain {switch.value:+.2%} ({switch.low:+.2%} to {switch.high:+.2%}) over {step.blocks} blocks",
         ),
         *(
