@@ -67,7 +67,7 @@ def constants(dice: Dice) -> Constants:
     """Of any engines."""
     return Constants(
         prefill_rate=dice.column(10.0, 1e6),
-        prefill_fixed=dice.column(1e-4, 0.1, 0.0),
+        prefill_fixed=dice.column(1e-4, 0.1),
         overhead=dice.column(1e-4, 0.1, 0.0),
         cached_cost=dice.column(1e-3, 1.0, 0.0),
         step_fixed=dice.column(1e-4, 0.1),
