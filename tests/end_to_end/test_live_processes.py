@@ -25,6 +25,7 @@ from tests.policies_by_hand import sheds, sound
 from .processes import emulated, serving
 from .test_processes import wait_until
 
+WITHIN_S = 5.0  # all workers have what is published
 SLOWER = 3.0  # than the profiles: time enough for several processes on few cores
 
 
@@ -127,8 +128,7 @@ def test_a_policy_is_swapped_under_load(proxy, tmp_path):
         version = published.publish(tmp_path / "policies", sound(), {})
         swapped = time.monotonic()
         name = f"actor-{version[-8:]}"
-        wait_until(lambda: {answer.policy for answer in load.answers[-20:]} == {name}, seconds=5.0)
-        settled = time.monotonic()
+        settled = swapped + WITHIN_S
         wait_until(lambda: len(load.since(settled)) > 60)
 
     answers = load.answers
@@ -150,9 +150,9 @@ def test_poison_is_rolled_back_under_load(proxy, tmp_path):
         wait_until(lambda: len(load.answers) > 20)
         version = published.publish(tmp_path / "policies", sheds(), {})
         wait_until(lambda: published.current(tmp_path / "policies").version is None, seconds=60)
+        gone = time.monotonic()
         wait_until(lambda: metric(base, 'bestserve_policy_rollbacks_total{reason="reward"}') == 1)
-        wait_until(lambda: {answer.policy for answer in load.answers[-20:]} == {"static:small"}, seconds=5.0)
-        settled = time.monotonic()
+        settled = gone + WITHIN_S
         wait_until(lambda: len(load.since(settled)) > 40)
 
     assert {answer.status for answer in load.answers} == {200, 429}

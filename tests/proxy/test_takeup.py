@@ -12,7 +12,7 @@ from bestserve.proxy.takeup import NOTHING, mark, read, take
 from tests.policies_by_hand import breaks, sound
 
 
-def config(folder, policy: str = "fallback: least-loaded") -> Config:
+def config(folder, policy: str = "checkpoint: published, fallback: least-loaded") -> Config:
     backend = "{name: a, url: 'http://h', model: m, profile: qwen3-1.7b-h100}"
     return parse(f"backends: [{backend}]\npolicy: {{{policy}}}", {}, source=f"{folder}/c.yaml")
 
