@@ -31,12 +31,20 @@ def actions_of(backends: tuple[Backend, ...], budgets: tuple[Budget, ...]) -> tu
     return (*(Action(b.name, budget) for b in backends for budget in budgets), Action(None))
 
 
-def decide(ask: Ask, view: FleetView, chooser: Chooser, *, draw: float, id: str) -> tuple[Decision, Observation]:  # noqa: A002
-    """Choose. `draw` is uniform in [0, 1).
+def decide(
+    ask: Ask,
+    view: FleetView,
+    chooser: Chooser,
+    cached: Column | None = None,
+    *,
+    draw: float,
+    id: str,  # noqa: A002
+) -> tuple[Decision, Observation]:
+    """Choose. `cached` is as in `encode`; `draw` is uniform in [0, 1).
 
     When nobody can answer, the mask leaves Shed alone and Shed is the decision.
     """
-    observation = encode(ask, view, chooser.budgets)
+    observation = encode(ask, view, chooser.budgets, cached)
     explore = 0.0 if ask.tier in chooser.settled else chooser.explore
     probabilities, floor = explored(chooser.policy(observation), observation, explore)
     index, actions = choose(probabilities, draw), chooser.actions

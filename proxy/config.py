@@ -302,6 +302,10 @@ class PolicyConfig(Section):
     usd_weight: Usd = Field(
         default=100.0, description="reward that a dollar is worth; at 100, an answer of quality 1 on time is worth a cent"
     )
+    prefixes: bool = Field(
+        default=True,
+        description="whether backends of one's own are expected to remember prompts that they have read, and to read on from there",
+    )
     dir: Folder = Field(default=Path("policies"), description="where policies are published, which are followed; starts at the config file")
     canary: Canary = Field(default=EMPTY, description="how what was just published is tried")
     seed: Maybe[Seed] = Field(default=None, description="of the policy's dice; none takes a fresh one")

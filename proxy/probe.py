@@ -52,6 +52,8 @@ async def _keep_probing(here: Serving, name: str) -> None:
         was, upstream = here.fleet.is_up(name, here.clock()), here.upstreams[name]
         await probe(here, name, upstream)
         is_up = name in here.upstreams and here.fleet.is_up(name, here.clock())
+        if not is_up:  # when it comes back it remembers nothing
+            here.prefixes.forget(name)
         if was != is_up:
             log.info("backend %s is %s", name, "up" if is_up else "down")
         await asyncio.sleep(max(here.config.probe.interval_ms / 1000, upstream.speaks.least_s))

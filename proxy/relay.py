@@ -18,6 +18,7 @@ from bestserve.policy.decide import Lack, retry_after_s, why_nobody
 from bestserve.policy.encode import Observation
 from bestserve.policy.facts import Ask, Budget, Decision, Ending, FleetView, Outcome
 from bestserve.policy.fleet import Ticket
+from bestserve.policy.prefixes import NOTHING, Prompt
 from bestserve.policy.record import Record
 
 from .dialects import openai, sse
@@ -50,6 +51,8 @@ class Relay:
     task_name: str
     told: list[tuple[bytes, bytes]]  # headers that every answer carries
     caller: str  # name of the key
+    prompt: Prompt = NOTHING  # what backends may remember of it
+    remembered: float = 0.0  # share of it that was expected to be remembered by the backend that is answering
     odds: float = 0.0  # with which the coin kept the Record that is being made; 0 when it did not
     started: bool = False  # a byte of the answer has gone to the client
     left: bool = False  # the client has gone away
@@ -86,9 +89,10 @@ class Relay:
         """Ask one backend after another until one answers. Raises Failure when nobody is left."""
         refused: frozenset[str] = frozenset()
         self.here.fleet.arrive(self.arrived)
+        self.prompt = self.here.prompt_of(self.ask, self.parsed)
         while True:
             view = self.here.view().without(refused | self.here.gates.shut(self.ask, self.here.clock()))
-            decision, observation = self.here.decide(self.ask, view)
+            decision, observation = self.here.decide(self.ask, view, self.prompt)
             self.odds = self.here.memory.toss()
             now = self.here.clock()
             self.here.metrics.decided(decision, self.task_name, now - view.now, now - self.arrived)
@@ -131,6 +135,7 @@ class Relay:
             if grant is not None:
                 outcome = replace(outcome, usd=here.gates.leave(grant, outcome, watch.tokens))
             here.end(ticket, outcome, now)
+            self._hear(decision, outcome)
             signal = here.reading.signal(self.parsed, self.ask, watch, outcome, decision.action.budget)
             self._report(decision, view, outcome, signal)
             self._offer(decision, watch)
@@ -154,6 +159,7 @@ class Relay:
         body = await reply.whole()
         watch.whole(body)
         await self._start(send, reply, decision, [(b"content-length", b"%d" % len(body))])
+        self.remembered = self.here.learn_prefix(decision, self.prompt)
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(self, reply: Answer, speaks: Dialect, decision: Decision, watch: Watch, ticket: Ticket, send: Send) -> None:
@@ -171,6 +177,7 @@ class Relay:
             return begun(send({"type": "http.response.body", "body": piece, "more_body": True})) if piece else None
 
         await send({"type": "http.response.body", "body": first, "more_body": True})
+        self.remembered = self.here.learn_prefix(decision, self.prompt)
         await reply.pump(sink)
         await send({"type": "http.response.body", "body": watch.flush()})
 
@@ -267,6 +274,12 @@ class Relay:
         prompt = self.parsed.fields.get(PROMPT[self.ask.endpoint]) if self.odds else None
         text = None if prompt is None else memoryview(prompt)
         self.here.memory.keep(record, self.odds, caller=self.caller, prompt=text, left=self.left)
+
+    def _hear(self, decision: Decision, outcome: Outcome) -> None:
+        """What the backend says that it remembered of the prompt corrects what is expected of it."""
+        if self.remembered and outcome.cached_tokens is not None and outcome.prompt_tokens:
+            share = outcome.cached_tokens / outcome.prompt_tokens
+            self.here.prefixes.correct(str(decision.action.backend), self.remembered, share, decision.prompt_tokens)
 
     def _record(self, decision: Decision, view: FleetView, outcome: Outcome, signal: dict[str, object] | None) -> Record:
         return Record(self.request_id, self.tried, self.here.wall(), "live", self.ask, view, decision, outcome, signal)

@@ -13,8 +13,10 @@ import numpy as np
 from bestserve.policy.calibration import calibrated
 from bestserve.policy.decide import Chooser, actions_of, decide
 from bestserve.policy.encode import Observation
-from bestserve.policy.facts import SLO, Ask, Budget, Decision, FleetView, Outcome
+from bestserve.policy.facts import SLO, Ask, Backend, Budget, Decision, FleetView, Outcome
 from bestserve.policy.fleet import CircuitRules, Fleet, Ticket
+from bestserve.policy.numeric import Column
+from bestserve.policy.prefixes import NOTHING, Prefixes, Prompt, prompt_of
 from bestserve.policy.price import prices, wanted
 from bestserve.policy.record import Record
 
@@ -23,6 +25,7 @@ from .choosers import ruled
 from .config import BackendConfig, Config
 from .deciders import Deciders
 from .dialects import openai
+from .dialects.beginning import pieces
 from .errors import BadAsk, Forbidden, NotFound
 from .gates import Gates
 from .judge import Judge
@@ -66,6 +69,7 @@ class Serving:
     began: float = field(init=False)
     upstreams: dict[str, Source] = field(init=False, default_factory=dict)
     reading: Reading = field(init=False, default_factory=Reading)
+    prefixes: Prefixes = field(init=False, default_factory=Prefixes)
     _slos: dict[tuple[str, str | None], SLO] = field(init=False, default_factory=dict)
     _allowed: dict[str, frozenset[str]] = field(init=False, default_factory=dict)
     recent: deque[Record] = field(init=False, default_factory=lambda: deque(maxlen=RECENT))
@@ -90,6 +94,7 @@ class Serving:
         for backend in config.backends:
             if timeouts_changed or backend.name not in self.upstreams or _moved(before.get(backend.name), backend):
                 self._close(backend.name)
+                self.prefixes.forget(backend.name)
                 self.upstreams[backend.name] = self.connect(backend, timeouts_of(config))
         for name in set(self.upstreams) - {backend.name for backend in config.backends}:
             self._close(name)
@@ -102,6 +107,7 @@ class Serving:
         self.deciders.adopt(config, backends)
         self.turn = self.chooser
         self.fleet.replace(calibrated(backends, self.turn.calibration))
+        self.prefixes.adopt(backend for backend in self.fleet.backends if config.policy.prefixes and self._remembers(backend))
         self.passing = ruled("least-loaded", actions_of(self.fleet.backends, _PLAIN), _PLAIN)
         if config.keys != self.config.keys:  # a reload that changes no key gives nobody a new quota
             self.keys = Keys(config.keys)
@@ -129,6 +135,10 @@ class Serving:
         for upstream in self.upstreams.values():
             upstream.close()
         self.gates.close()
+
+    def _remembers(self, backend: Backend) -> bool:
+        """Whether a backend may remember prompts, and reads these faster. Of what is bought nobody knows."""
+        return backend.name not in self.bought and backend.profile.engine.prefill_cached_cost < 1.0
 
     def _close(self, name: str) -> None:
         if name in self.upstreams:
@@ -196,22 +206,26 @@ class Serving:
             raise Forbidden(f"Model '{model}' is only answered by backends that are paid for, and {why}.", param="model")
         return allowed - self.bought
 
-    def decide(self, ask: Ask, view: FleetView) -> tuple[Decision, Observation]:
+    def prompt_of(self, ask: Ask, parsed: openai.Parsed) -> Prompt:
+        """What is looked for in the backends' memories; NOTHING where none of them remembers prompts."""
+        return prompt_of(pieces(parsed)) if ask.endpoint in openai.CAPS and self.prefixes.any_of(ask.allowed) else NOTHING
+
+    def decide(self, ask: Ask, view: FleetView, prompt: Prompt = NOTHING) -> tuple[Decision, Observation]:
         """Choose a backend and a budget, or nobody. A policy that fails is replaced for this request, and counted."""
         if ask.endpoint not in openai.CAPS:
             return self._decided(ask, view, self.passing)
-        chooser = self.turn
+        chooser, cached = self.turn, self.prefixes.predict(prompt, ask.prompt_tokens, view.backends)
         try:
-            decision, observation = self._decided(ask, view, chooser)
+            decision, observation = self._decided(ask, view, chooser, cached)
         except (ValueError, ArithmeticError, IndexError):
             log.exception("the policy %s failed; the fallback decides", chooser.name)
             self.metrics.fell_back()
-            decision, observation = self._decided(ask, view, self.deciders.fallback)
+            decision, observation = self._decided(ask, view, self.deciders.fallback, cached)
         self.fleet.note(observation)
         return decision, observation
 
-    def _decided(self, ask: Ask, view: FleetView, chooser: Chooser) -> tuple[Decision, Observation]:
-        return decide(ask, view, chooser, draw=self.draw(), id=self.new_id())
+    def _decided(self, ask: Ask, view: FleetView, chooser: Chooser, cached: Column | None = None) -> tuple[Decision, Observation]:
+        return decide(ask, view, chooser, cached, draw=self.draw(), id=self.new_id())
 
     @property
     def chooser(self) -> Chooser:
@@ -242,6 +256,12 @@ class Serving:
         """Close an attempt, and let the siblings know."""
         self.fleet.end(ticket, outcome, now)
         self._publish()
+
+    def learn_prefix(self, decision: Decision, prompt: Prompt) -> float:
+        """The chosen backend has read a prompt. Returns the share of it that it was expected to remember."""
+        action = decision.action
+        told = action.budget.instruction is not None
+        return self.prefixes.learn(str(action.backend), prompt, decision.prompt_tokens, told=told) if prompt.marks else 0.0
 
     def _publish(self) -> None:
         if self.board is not None:
