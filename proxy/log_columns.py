@@ -90,7 +90,7 @@ def read_file(path: Path, since: float | None, share: float) -> Piece:
     gc.disable()  # nothing here goes in circles
     for placed in read([path], piece.problems.append):
         entry = placed.entry
-        if isinstance(entry, Said):
+        if isinstance(entry, Said) and entry.by is None:  # a judge's word is not its key's
             piece.opinions.append(Opinion(entry.wall, entry.writer, entry.seq, entry.decision, entry.key, entry.score))
         elif isinstance(entry, Kept) and (since is None or entry.wall >= since):
             _take(piece, ledger, entry, Problem(path, placed.number, ""), share)
