@@ -2,8 +2,8 @@
    specification; tests/policy/test_actor.py holds the two together.
 
    Facts
-       One decision is ten thousand multiplications for each backend and budgets, which take a microsecond; some eighty calls into
-       numpy over a dozen numbers each take a hundred, more where caches are cold.
+       One decision is some 3,500 multiplications for each action. What costs in Python is not these but dozens of calls into numpy over
+       a dozen numbers each (docs/decisions/0024).
 
    Plan
        What is read is named below, in the order in which Python has it; `LAYOUT` gives these names back, and who imports this compares
