@@ -81,7 +81,7 @@ def reward(played: Played) -> float:
 
 def compared(study: Study, cases: Sequence[Case], policy: str) -> list[dict[str, Any]]:
     """Each case: the policy against the best heuristic, the best static serving, and the bound."""
-    statics = static_all(study.fleet.places)
+    statics = [name for name in static_all(study.fleet.places) if name.endswith("@none")]
     found = study.rewards(cases, [policy, *HEURISTICS, *statics, None], reward)
     rows = []
     for case in cases:
