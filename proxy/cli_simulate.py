@@ -7,7 +7,10 @@ from typing import Any
 import click
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-WORKLOAD = "poisson:RATE, bursty:RATE[:CV[:gamma|weibull]], unpredictable:LOW-HIGH[:DWELL], diurnal:LOW-HIGH[:PERIOD], or a trace file."
+WORKLOAD = (
+    "poisson:RATE, bursty:RATE[:CV[:gamma|weibull]], unpredictable:LOW-HIGH[:DWELL], diurnal:LOW-HIGH[:PERIOD], a trace file, or a replay"
+    " log (a segment, or a directory of them)."
+)
 POLICY = (
     "pretrained, FILE.ckpt, random, least-loaded, deadline-greedy, weighted-score, bid-price, static:BACKEND[@BUDGET], or"
     " static-all:BACKEND[@BUDGET]: the same GPUs all running that model."

@@ -92,7 +92,7 @@ def courses_of(demand: Demand, workloads: Sequence[str], course: dict[str, Any])
     courses = [Course(name, **course) for name in dict.fromkeys(workloads)]
     for each in courses:
         workload = workload_of(each)
-        told_of_skipped(workload.recorded.skipped if workload.recorded else [])
+        told_of_skipped(workload.skipped)
         drawn(workload, each, demand, 0)
     return courses
 

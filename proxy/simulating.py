@@ -91,7 +91,7 @@ def simulated(
     places = mishaps_of(wrong, troubles, fleet.places).befall(fleet.places, seed)
     who, demand = entrant(policy, places), demand_of(fleet, task_mix, teller)
     workload = workload_of(course)
-    skipped = told_of_skipped(workload.recorded.skipped if workload.recorded else [])
+    skipped = told_of_skipped(workload.skipped)
     trace = drawn(workload, course, demand, seed)
     setting = Setting(explore=explore)
     with bar() as progress:

@@ -5,6 +5,7 @@
     unpredictable:LOW-HIGH[:DWELL]          a rate that jumps to another between two, after DWELL seconds in the mean (20)
     diurnal:LOW-HIGH[:PERIOD]               a rate that swings between two once in PERIOD seconds (the whole duration)
     FILE                                    recorded arrivals and lengths, see `policy.traces`
+    DIR, or a segment                       a replay log, see `logged_workload`
 
 A rate scale multiplies rates; a recorded trace is played so many times as fast.
 """
@@ -22,6 +23,7 @@ from bestserve.policy.traces import BadTrace, Recorded, read_trace, tasks_of
 from bestserve.policy.workload import Arrivals, Demand, diurnal, draw_trace, mix_of, poisson, renewal, trace_of, unpredictable
 
 from .config_words import near
+from .logged_workload import Asked, BadLog, is_log, read_requests, replayed
 
 DURATION_S = 600.0
 """How long a drawn workload is where nobody says; a recorded one is as long as it is."""
@@ -42,6 +44,13 @@ class Workload:
     arrivals: Arrivals | None = None  # at a rate scale of 1, or
     recorded: Recorded | None = None
     rate: float = 0.0  # the highest mean rate of `arrivals`, before the scale
+    asked: Asked | None = None  # of a log
+
+    @property
+    def skipped(self) -> list[str]:
+        """Rows that could not be read, and were to be left out."""
+        source = self.recorded or self.asked
+        return [] if source is None else source.skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +69,11 @@ def workload_of(course: Course) -> Workload:
     if word in KINDS and colon:
         return _drawn(course, word, rest.split(":"))
     path = Path(course.workload)
+    if path.exists() and is_log(path):
+        return _logged(path, course)
     if not path.is_file():
         kinds = ", ".join(f"{kind}:…" for kind in KINDS)
-        raise BadWorkload(f"{course.workload!r} is not a workload and not a file; there are {kinds}{near(word, KINDS)}")
+        raise BadWorkload(f"{course.workload!r} is not a workload, a file or a directory; there are {kinds}{near(word, KINDS)}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             return Workload(course.workload, recorded=read_trace(lines, skip_bad=course.skip_bad))
@@ -82,6 +93,8 @@ def drawn(workload: Workload, course: Course, demand: Demand, seed: int) -> Trac
     dice = np.random.default_rng(seed)
     if workload.recorded is not None:
         return _replayed(workload.recorded, course, demand, dice)
+    if workload.asked is not None:
+        return replayed(workload.asked.requests, dice, rate_scale=course.rate_scale, seconds=course.seconds, longest=demand.longest)
     assert workload.arrivals is not None
     seconds = course.seconds or DURATION_S
     if workload.rate * seconds > MOST:
@@ -98,6 +111,13 @@ def _replayed(recorded: Recorded, course: Course, demand: Demand, dice: np.rando
     kept = at < (course.seconds or math.inf)
     part = Recorded(at[kept], recorded.prompt[kept], recorded.tokens[kept])
     return trace_of(dice, part.at, part.prompt, part.tokens, tasks_of(dice, part, demand), demand)
+
+
+def _logged(path: Path, course: Course) -> Workload:
+    try:
+        return Workload(course.workload, asked=read_requests(path, skip_bad=course.skip_bad))
+    except BadLog as error:
+        raise BadWorkload(str(error)) from error
 
 
 def _drawn(course: Course, kind: str, said: list[str]) -> Workload:

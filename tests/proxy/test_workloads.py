@@ -38,7 +38,7 @@ def test_the_same_seed_is_the_same_trace():
     ("name", "said"),
     [
         ("poison:3", "did you mean poisson?"),
-        ("poisson", "is not a workload and not a file"),
+        ("poisson", "is not a workload, a file or a directory"),
         ("poisson:fast", "a rate must be a number above 0, is 'fast'"),
         ("poisson:1:2", "is not of the form poisson:RATE"),
         ("poisson:-1", "above 0"),
@@ -49,7 +49,7 @@ def test_the_same_seed_is_the_same_trace():
         ("bursty:3:2:gama", "did you mean gamma?"),
         ("unpredictable:5", "LOW-HIGH"),
         ("unpredictable:5-2", "the lower rate 5 is above the higher one 2"),
-        ("nowhere.csv", "is not a workload and not a file"),
+        ("nowhere.csv", "is not a workload, a file or a directory"),
     ],
 )
 def test_a_wrong_workload_is_refused_in_words(name, said):
