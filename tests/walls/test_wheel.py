@@ -77,13 +77,17 @@ def test_a_wrong_config_is_told_without_a_trace(installed, tmp_path):
     assert "Traceback" not in said.stderr
 
 
+LEARNS = ("__main__", ".proxy.training", ".proxy.retraining", ".proxy.simulated_log")
+"""What needs the extra `train` as soon as it is imported."""
+
+
 def test_every_module_imports_without_the_extras(installed):
     """What serving needs is all that a plain install has, and it is enough for all but what learns."""
     code = (
         "import pkgutil, importlib, bestserve.proxy, bestserve.policy, bestserve.profiles\n"
         "for room in (bestserve.proxy, bestserve.policy, bestserve.profiles):\n"
         "    for m in pkgutil.walk_packages(room.__path__, room.__name__ + '.'):\n"
-        "        m.name.endswith(('__main__', '.proxy.training')) or '.policy.learn.' in m.name or importlib.import_module(m.name)\n"
+        f"        m.name.endswith({LEARNS}) or '.policy.learn.' in m.name or importlib.import_module(m.name)\n"
     )
     said = run(installed, "python", "-c", code)
     assert said.returncode == 0, said.stderr
