@@ -48,7 +48,6 @@ backends:
   - {{name: c, url: "{upstream}", model: mock, profile: {profile}, context: 262144}}
 models: {{auto: [a, b, c]}}
 budgets: [none, 1024, 384, 128]
-policy: {{checkpoint: none, fallback: deadline-greedy}}
 """
 
 YARDSTICKS = """\
