@@ -75,7 +75,7 @@ def test_the_cap_holds_across_kill_9(tmp_path):
         before = metric(provider, "sglang:generation_tokens_total") * USD_PER_TOKEN
 
         with serving(config) as (_, base):
-            assert metric(base, "bestserve_spend_window_usd") >= before > 0
+            assert round(metric(base, "bestserve_spend_window_usd"), 9) >= round(before, 9) > 0  # sums of the same, in another order
             for client in load(base, lambda _, refused: refused >= REFUSED):
                 client.join()
             booked = metric(base, "bestserve_spend_window_usd")
