@@ -9,6 +9,7 @@ from numpy.random import Generator
 from scipy.special import ndtr
 
 from bestserve.policy.calibration import Calibration, Corrected
+from bestserve.policy.estimate import Z
 from bestserve.policy.facts import TASKS, Backend, Budget, Floats
 
 from . import engines, verbosity, worth
@@ -107,7 +108,7 @@ def rows(found: Sequence[Found]) -> Iterator[Row]:
                 more, believed = each.longer[task], each.backend.longer[t] if each.backend.longer else 0.0
                 yield Row(each.backend.name, f"longer.{task}", believed, more.value, more.low, more.high, more.answers)
         if each.worth is not None:
-            reach = worth.Z * each.worth.quality_error
+            reach = Z * each.worth.quality_error
             for t, task in enumerate(TASKS):
                 value = float(each.worth.quality[t])
                 low, high = max(value - float(reach[t]), 0.0), min(value + float(reach[t]), 1.0)

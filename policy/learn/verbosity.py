@@ -13,13 +13,13 @@ from scipy.special import log_ndtr
 
 from bestserve.policy.calibration import LONGEST
 from bestserve.policy.drift import TRUST
+from bestserve.policy.estimate import Z
 from bestserve.policy.facts import TASKS, Floats, Mask
 
 from .logged import DONE, Logged
 
 ROUNDS = 60
 LEAST_SIGMA = 0.05
-Z = 1.959964
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,6 @@ WHOLE_SIGMA, TASK_SIGMA, KEPT_SIGMA, KEPT_TASK_SIGMA = 0.12, 0.06, 0.10, 0.05
 LEAST_VARIANCE = 0.05
 """Of a single score about what was expected of it."""
 
-Z = 1.959964
-
 
 @dataclass(frozen=True, slots=True)
 class Worth:

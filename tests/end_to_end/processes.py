@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import orjson
 
@@ -44,6 +46,27 @@ def get(url: str) -> dict:
     except urllib.error.HTTPError as error:
         with error:
             return orjson.loads(error.read())
+
+
+class Clients:
+    """Threads that ask one request after another, until they are told to stop. What one asks, and what it notes, is its `_run`'s."""
+
+    def __init__(self, base: str, n: int = 6) -> None:
+        self.base, self.done = base, threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(n)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        raise NotImplementedError
 
 
 @contextlib.contextmanager

@@ -4,14 +4,13 @@ import contextlib
 import http.client
 import resource
 import subprocess
-import threading
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import orjson
 import pytest
@@ -22,7 +21,7 @@ from bestserve.proxy.log_verify import verify
 from bestserve.proxy.segments import files
 from tests.policies_by_hand import sheds, sound
 
-from .processes import emulated, serving
+from .processes import Clients, emulated, serving
 from .test_processes import wait_until
 
 WITHIN_S = 5.0  # all workers have what is published
@@ -39,32 +38,20 @@ class Answered(NamedTuple):
     decision: str | None
 
 
-class Load:
+class Load(Clients):
     """Clients that ask one after another, each on one connection, until they are told to stop. Whatever goes wrong is noted."""
 
     def __init__(self, base: str, n: int = 6) -> None:
+        super().__init__(base, n)
         self.answers: list[Answered] = []
-        self._where = base.removeprefix("http://")
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(n)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
 
     def since(self, at: float) -> list[Answered]:
         return [answer for answer in self.answers if answer.at > at]
 
     def _run(self) -> None:
         body = orjson.dumps({"model": "auto", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4})
-        with contextlib.closing(http.client.HTTPConnection(self._where, timeout=20)) as connection:
-            while not self._done.is_set():
+        with contextlib.closing(http.client.HTTPConnection(self.base.removeprefix("http://"), timeout=20)) as connection:
+            while not self.done.is_set():
                 began = time.monotonic()
                 try:
                     connection.request("POST", "/v1/chat/completions", body)
@@ -163,7 +150,10 @@ def test_poison_is_rolled_back_under_load(proxy, tmp_path):
     assert shed
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux can take the disk from a running process")
+@pytest.mark.skipif(
+    not hasattr(resource, "prlimit"),
+    reason="only Linux can take the disk from a process that runs; elsewhere this cannot be staged",
+)
 def test_serving_goes_on_without_a_disk_and_what_waited_is_written(proxy, tmp_path):
     """Every write fails for a while, a foreign policy is published, an old segment is junk: metrics say each, and nobody notices else."""
     (tmp_path / "replay").mkdir()

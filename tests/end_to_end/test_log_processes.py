@@ -5,11 +5,9 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Self
 
 import openai
 import orjson
@@ -18,7 +16,7 @@ import pytest
 from bestserve.proxy.entries import Kept, read
 from bestserve.proxy.segments import files, segments
 
-from .processes import config_file, emulated, serving
+from .processes import Clients, config_file, emulated, serving
 from .test_processes import ask, children, client, wait_until
 
 POLL_S = 0.05  # how often a worker looks at its queue
@@ -52,27 +50,16 @@ def lost(base: str) -> dict[str, float]:
     return {why: float(n) for why, n in re.findall(r'^bestserve_replay_lost_total\{why="(\w+)"\} (\S+)', text, re.MULTILINE)}
 
 
-class Load:
+class Load(Clients):
     """Clients that ask until they are told to stop, and note when each answer came."""
 
     def __init__(self, base: str, n: int = 6) -> None:
+        super().__init__(base, n)
         self.answered: dict[str, float] = {}  # decision -> when its answer was complete
-        self._base, self._done = base, threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(n)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
 
     def _run(self) -> None:
-        with client(self._base) as sdk:
-            while not self._done.is_set():
+        with client(self.base) as sdk:
+            while not self.done.is_set():
                 try:
                     raw = sdk.chat.completions.with_raw_response.create(model="auto", messages=HI, max_tokens=4)
                 except openai.APIError:  # its connection was to the worker that was killed

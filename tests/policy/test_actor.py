@@ -2,7 +2,6 @@
 
 import math
 import resource
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -20,12 +19,9 @@ from bestserve.policy.network import untaught
 from tests.policy.facts_at_random import OBSERVATIONS
 from tests.policy.facts_by_hand import BUDGETS, LADDER, ask, chooser
 from tests.policy.test_checkpoint import checkpoint
+from tests.with_compiler import needs_compiler
 
 RANGE = np.zeros(N_ROW + N_CONTEXT)
-
-needs_compiled = pytest.mark.skipif(
-    shutil.which("cc") is None, reason="without a compiler nothing is built; with one, not being built is a fault"
-)
 
 
 def test_untaught_and_sharp_it_is_the_bid_price_policy():
@@ -73,7 +69,7 @@ def test_a_network_that_gives_no_number_says_so(compiled, changes):
         Actor(bad(**changes), compiled=compiled)(observation)
 
 
-@needs_compiled
+@needs_compiler
 def test_it_is_compiled_for_these_sources():
     """Every name that compiled code reads stands where it expects it; so an old build beside newer sources does not decide."""
     from bestserve.policy import _actor
@@ -83,7 +79,7 @@ def test_it_is_compiled_for_these_sources():
     assert not Actor(checkpoint(), compiled=False).compiled
 
 
-@needs_compiled
+@needs_compiler
 @settings(max_examples=300, deadline=None)
 @given(
     OBSERVATIONS,
@@ -135,7 +131,7 @@ def test_what_has_no_logarithm_is_the_same_error_by_both(columns):
             Actor(checkpoint(), compiled=compiled)(changed(**columns))
 
 
-@needs_compiled
+@needs_compiler
 def test_a_column_of_another_size_is_refused():
     """Whichever it is; and what is no number, and what is not seen at all."""
     act, plain = Actor(checkpoint())._quick, encode(ask(), Fleet(LADDER).view(0.0), BUDGETS)
@@ -157,7 +153,7 @@ def test_a_column_of_another_size_is_refused():
         actor.Compiled(b"", (0.0,) * 5)
 
 
-@needs_compiled
+@needs_compiler
 def test_arrays_and_whole_numbers_are_numbers_too():
     """What came out of a log or an array decides like what came out of a list."""
     act, plain = Actor(checkpoint())._quick, encode(ask(), Fleet(LADDER).view(0.0), BUDGETS)
@@ -176,7 +172,7 @@ class Callback:
         return 1.0
 
 
-@needs_compiled
+@needs_compiler
 def test_a_strange_number_may_decide_in_between():
     """A call within a call has memory of its own; a list that shrinks meanwhile is refused."""
     act, plain = Actor(checkpoint())._quick, encode(ask(), Fleet(LADDER).view(0.0), BUDGETS)
@@ -190,7 +186,7 @@ def test_a_strange_number_may_decide_in_between():
         act(plain.features, plain.mask, changed(pace_first=shrinking).seen)
 
 
-@needs_compiled
+@needs_compiler
 def test_deciding_keeps_nothing():
     """Thousands of decisions of two sizes, and failed ones, leave the memory as it was."""
     act = Actor(checkpoint())._quick

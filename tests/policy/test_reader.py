@@ -3,7 +3,6 @@
 import gzip
 import json
 import resource
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,15 +15,12 @@ from bestserve.policy import reader
 from bestserve.policy.classify import Classifier
 from bestserve.policy.features import Prompt
 from bestserve.policy.reader import PlainReader
+from tests.with_compiler import needs_compiler
 
 ROOT = Path(__file__).parent.parent.parent
 DATA = (ROOT / "policy" / "weights" / "task.bin").read_bytes()
 SEEDS = sorted((ROOT / "data" / "seeds").glob("*.jsonl"))
 PLAIN, COMPILED = Classifier.from_bytes(DATA, compiled=False), Classifier.from_bytes(DATA)
-
-needs_compiled = pytest.mark.skipif(
-    shutil.which("cc") is None, reason="without a compiler nothing is built; with one, not being built is a fault"
-)
 
 
 def read(classifier: Classifier, prompt: Prompt) -> reader.Read:
@@ -67,7 +63,7 @@ SCRIPTS = st.one_of(
 ANY = st.text(st.characters(codec=None, exclude_categories=()), max_size=1500)
 
 
-@needs_compiled
+@needs_compiler
 @settings(max_examples=400, deadline=None)
 @given(SCRIPTS | ANY, SCRIPTS | st.just(""), SCRIPTS | st.just(""))
 def test_both_read_the_same_in_any_script(text, before, system):
@@ -78,7 +74,7 @@ def test_both_read_the_same_in_any_script(text, before, system):
     assert COMPILED.guess(prompt) == PLAIN.guess(prompt)
 
 
-@needs_compiled
+@needs_compiler
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
 def test_both_read_every_seed_the_same(path):
     """Real words, which are in the table; pairs of seeds as follow-ups."""
@@ -108,7 +104,7 @@ ODD = [
 ]
 
 
-@needs_compiled
+@needs_compiler
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
 def test_both_read_odd_texts_the_same(text):
     """As the text, before it, and as the system prompt."""
@@ -118,7 +114,7 @@ def test_both_read_odd_texts_the_same(text):
     assert read(COMPILED, Prompt.of("why?", text)) == read(PLAIN, Prompt.of("why?", text))
 
 
-@needs_compiled
+@needs_compiler
 def test_nothing_is_kept():
     """A hundred thousand readings of all kinds, and memory is where it was."""
     texts = ["Write a haiku. " * 60, "再短一点 " * 100, "Как дела? " * 90, "\ud800", ""]
@@ -135,7 +131,7 @@ def test_nothing_is_kept():
     assert [sys.getrefcount(text) for text in texts] == counts
 
 
-@needs_compiled
+@needs_compiler
 def test_readers_come_and_go():
     """A hundred of them take no more memory than a few."""
     for _ in range(5):
@@ -154,7 +150,7 @@ def with_(i: int, value: object) -> tuple[object, ...]:
     return (*GOOD[:i], value, *GOOD[i + 1 :])
 
 
-@needs_compiled
+@needs_compiler
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -180,7 +176,7 @@ def test_what_fits_not_together_is_refused(wrong):
         reader.Compiled(*wrong)
 
 
-@pytest.mark.parametrize("make", [PlainReader, pytest.param(reader.Compiled, marks=needs_compiled)])
+@pytest.mark.parametrize("make", [PlainReader, pytest.param(reader.Compiled, marks=needs_compiler)])
 def test_a_small_table_is_added_up(make):
     """By hand: `the` has weights 0 and 4 less 128, times a share of one."""
     own, before, foreign = make(*GOOD).read("the", 3, "", "")
@@ -188,13 +184,13 @@ def test_a_small_table_is_added_up(make):
     assert (own, before, foreign) == ([0 - 128, 4 - 128], None, False)
 
 
-@pytest.mark.parametrize("make", [PlainReader, pytest.param(reader.Compiled, marks=needs_compiled)])
+@pytest.mark.parametrize("make", [PlainReader, pytest.param(reader.Compiled, marks=needs_compiler)])
 def test_sizes_beyond_all_sizes_are_read(make):
     """Python's numbers have no end."""
     assert make(*GOOD).read("a", 10**30, "", "") == make(*GOOD).read("a", 10**40, "", "")
 
 
-@needs_compiled
+@needs_compiler
 @pytest.mark.parametrize("args", [(), ("a",), (b"a", 1, "", ""), ("a", "1", "", ""), ("a", 1, None, ""), ("a", 1.5, "", "")])
 def test_what_is_no_prompt_is_refused(args):
     """With a TypeError, not a crash."""
@@ -202,7 +198,7 @@ def test_what_is_no_prompt_is_refused(args):
         COMPILED._reader.read(*args)
 
 
-@needs_compiled
+@needs_compiler
 def test_a_text_whose_class_misbehaves_is_read_as_text():
     """Its own `lower` is not asked."""
 
@@ -260,7 +256,7 @@ def tables(draw):
     return keys, tuple(map(len, groups)), weights, columns, units, (0.9, 0.7, 0.0)
 
 
-@needs_compiled
+@needs_compiler
 @settings(max_examples=200, deadline=None)
 @given(tables(), st.sampled_from(["the a the", "语the 语 语", "", "x" * 900, "asss 333 the", "\ud800 a", "the's b"]))
 def test_any_table_is_read_the_same(table, text):

@@ -13,11 +13,8 @@ from click.testing import CliRunner
 
 from bestserve.policy.checkpoint import Checkpoint, from_bytes, to_bytes
 from bestserve.policy.facts import TASKS
-from bestserve.policy.learn.critic import CriticArgs
-from bestserve.policy.learn.improve import Args
 from bestserve.policy.learn.logged import Skew
 from bestserve.policy.learn.retrain import Answer
-from bestserve.policy.learn.search import SearchArgs
 from bestserve.policy.learn.verdict import Verdict
 from bestserve.proxy import published, retraining
 from bestserve.proxy.cli import main
@@ -25,17 +22,9 @@ from bestserve.proxy.log_columns import read_log
 from bestserve.proxy.segments import files
 from bestserve.proxy.simulating import Kept, simulated
 from bestserve.proxy.workloads import Course
+from tests.policy.learn.log_by_simulation import SMALL
 
 pytestmark = pytest.mark.timeout(600)
-SMALL = Args(
-    scenes=2,
-    points=60,
-    requests=300,
-    duels=3,
-    duel=1000,
-    critic=CriticArgs(epochs=1, batch=64),
-    search=SearchArgs(iterations=1, scenes=2, pairs=2, width=4),
-)
 CONFIG = """
 backends:
   - {name: small, url: "http://127.0.0.1:1", model: Qwen/Qwen3-1.7B, profile: qwen3-1.7b-h100}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.with_compiler import needs_compiler
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -112,7 +114,7 @@ print(actor.Compiled is not None, shipped().compiled, shipped().guess(Prompt.of(
 """
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="without a compiler nothing is compiled; the next test says what happens then")
+@needs_compiler
 def test_a_compiler_compiles(installed):
     """Where one is, compiled code reads prompts and decides."""
     assert run(installed, "python", "-c", READS).stdout.split() == ["True", "True", "translate"]

@@ -6,8 +6,11 @@ from functools import cache
 import numpy as np
 
 from bestserve.policy.facts import SLO, Backend
+from bestserve.policy.learn.critic import CriticArgs
+from bestserve.policy.learn.improve import Args
 from bestserve.policy.learn.logged import Ledger, Logged, Names
 from bestserve.policy.learn.recording import Recorded, recorded, records, said_of
+from bestserve.policy.learn.search import SearchArgs
 from bestserve.policy.record import Line, from_bytes, to_bytes
 from bestserve.policy.scene import Places, mind_of
 from bestserve.policy.simulate import Setting
@@ -32,6 +35,18 @@ def _believed(backend: Backend) -> Backend:
 
 
 PLACES = Places(tuple(map(_believed, LADDER)), BUDGETS, true=tuple(backend.profile for backend in LADDER))
+
+
+SMALL = Args(
+    scenes=2,
+    points=60,
+    requests=300,
+    duels=3,
+    duel=1000,
+    critic=CriticArgs(epochs=1, batch=64),
+    search=SearchArgs(iterations=1, scenes=2, pairs=2, width=4),
+)
+"""A retraining that is over in seconds."""
 
 
 @cache

@@ -11,29 +11,17 @@ from bestserve.policy.checkpoint import from_bytes, to_bytes
 from bestserve.policy.encode import observe
 from bestserve.policy.facts import TASKS
 from bestserve.policy.learn.again import Belief, chances, seen_again
-from bestserve.policy.learn.critic import CriticArgs
 from bestserve.policy.learn.earned import earned
-from bestserve.policy.learn.improve import Args
 from bestserve.policy.learn.logged import some
 from bestserve.policy.learn.replayed import begun, trace_of
 from bestserve.policy.learn.retrain import Answer, Incumbent, Question, TooLittle, retrain
-from bestserve.policy.learn.search import SearchArgs
 from bestserve.policy.learn.train import PRIOR
 from bestserve.policy.policies import Mind
 from bestserve.policy.reward import reward
 from bestserve.policy.scene import mind_of
-from tests.policy.learn.log_by_simulation import PLACES, WRONG, lines, logged, played
+from tests.policy.learn.log_by_simulation import PLACES, SMALL, WRONG, lines, logged, played
 
 pytestmark = pytest.mark.timeout(600)
-SMALL = Args(
-    scenes=2,
-    points=60,
-    requests=300,
-    duels=3,
-    duel=1000,
-    critic=CriticArgs(epochs=1, batch=64),
-    search=SearchArgs(iterations=1, scenes=2, pairs=2, width=4),
-)
 
 
 def question() -> Question:
