@@ -101,8 +101,7 @@ def build(
         finally:
             for task in beside:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await asyncio.gather(*beside, return_exceptions=True)  # one that had failed keeps nobody from writing the log to its end
             here.close()
             if here.judge.has_asked or any(isinstance(upstream, Provider) for upstream in here.upstreams.values()):
                 await leave()

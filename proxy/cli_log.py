@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .since import since as moment
+from .since import since as seconds
 
 PATH = click.Path(exists=True, path_type=Path)
 
@@ -18,9 +18,10 @@ def log() -> None:
     """Look at the replay log, at its directory or at single files. What a running proxy writes can be read meanwhile."""
 
 
-def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+def moment(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    """The callback of options like --since: seconds since 1970."""
     try:
-        return None if text is None else moment(text, time.time())
+        return None if text is None else seconds(text, time.time())
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -28,7 +29,7 @@ def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> flo
 def source(verb: Callable[..., Any]) -> Callable[..., Any]:
     """What every verb that reads the log is told."""
     verb = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(verb)
-    verb = click.option("--since", callback=_moment, help="Only what is younger: 30m, 24h, 7d, or a date.")(verb)
+    verb = click.option("--since", callback=moment, help="Only what is younger: 30m, 24h, 7d, or a date.")(verb)
     verb = click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Take the directory from this config file.")(verb)
     return click.argument("paths", nargs=-1, type=PATH)(verb)
 

@@ -1,27 +1,19 @@
 """`bestserve retrain` on the command line: its words; what it does lives in `retraining`."""
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .since import since as moment
+from .cli_log import moment
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
-    try:
-        return None if text is None else moment(text, time.time())
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 @click.command()
 @click.option("--config", type=FILE, required=True, help="The config that is served with: its fleet, its log, its directory of policies.")
-@click.option("--since", callback=_moment, help="Learn from what is younger: 30m, 24h, 7d, or a date. Default: the whole log.")
+@click.option("--since", callback=moment, help="Learn from what is younger: 30m, 24h, 7d, or a date. Default: the whole log.")
 @click.option("--dry-run", is_flag=True, help="Do everything but publish.")
 @click.option("--report", type=FILE, help="Also write a page with plots that needs nothing else; .html.")
 @click.option("--out", type=FILE, help="Also write the challenger's checkpoint here, published or not; .ckpt.")

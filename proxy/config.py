@@ -614,9 +614,17 @@ def _judge(loc: Loc, file: File) -> None:
         if known is not None and known.tariff is None and said is None:
             file.wrong((*loc, "model"), f"LiteLLM knows no price of {model!r}: set usd_per_million_input and _output, to 0 if free")
         capped = any(_text(file, (*loc, "spend", f"usd_per_{span}")) not in (None, "none") for span in ("hour", "day"))
-        free = known is not None and known.tariff == FREE if said in (None, "none") else float(said or 0) == 0
+        free = known is not None and known.tariff == FREE if said in (None, "none") else _costs_nothing(loc, file)
         if not capped and not free:
             file.wrong((*loc, "spend"), "is missing: set usd_per_hour or usd_per_day, the most that may be paid to the judge")
+
+
+def _costs_nothing(loc: Loc, file: File) -> bool:
+    """Whether both prices are written and 0. What is no number is told elsewhere."""
+    try:
+        return all(float(_text(file, (*loc, f"usd_per_million_{what}")) or "nan") == 0 for what in ("input", "output"))
+    except ValueError:
+        return False
 
 
 def _priced(loc: Loc, file: File) -> None:

@@ -77,7 +77,6 @@ class Follower:
         mark = await asyncio.to_thread(takeup.mark, directory)
         if mark == self._mark and not self.here.deciders.taken.refusals:
             return
-        self._mark = mark
         samples = self.here.samples(SAMPLES) or [typical.observation(self.here.config)]
         taken = await asyncio.to_thread(takeup.take, directory, samples, self.here.deciders.taken)
         if taken.key != self.here.deciders.taken.key:
@@ -85,6 +84,7 @@ class Follower:
             self.here.deciders.take_up(taken)
             if before is not None and not (taken.pointer.trial and taken.pointer.version == before.version):
                 await asyncio.to_thread(forget, directory, before.version)
+        self._mark = mark
 
     async def _try(self, trial: Trial, directory: Path) -> None:
         """Write down what was seen, once a window; and conclude, when all have."""

@@ -6,8 +6,9 @@ looked at closely. Which blocks these are follows from the clock alone, so that 
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -75,9 +76,8 @@ def read_log(files: Sequence[Path], since: float | None, pool: Executor | None, 
         return None
     columns, names = joined(tables)
     latest = _latest(pieces)
-    gc.disable()
-    lines = [from_bytes(raw) for piece in pieces for raw in piece.lines]
-    gc.enable()
+    with _no_collecting():
+        lines = [from_bytes(raw) for piece in pieces for raw in piece.lines]
     skew = sum((piece.skew for piece in pieces), Counter[Skew]())
     problems, skewed = [p for piece in pieces for p in piece.problems], [p for piece in pieces for p in piece.skewed]
     scored = with_scores(columns, [(o.decision, o.key, o.score) for o in latest])
@@ -87,18 +87,29 @@ def read_log(files: Sequence[Path], since: float | None, pool: Executor | None, 
 def read_file(path: Path, since: float | None, share: float) -> Piece:
     """One file."""
     piece, ledger = Piece(), Ledger()
-    gc.disable()  # nothing here goes in circles
-    for placed in read([path], piece.problems.append):
-        entry = placed.entry
-        if isinstance(entry, Said) and entry.by is None:  # a judge's word is not its key's
-            piece.opinions.append(Opinion(entry.wall, entry.writer, entry.seq, entry.decision, entry.key, entry.score))
-        elif isinstance(entry, Kept) and (since is None or entry.wall >= since):
-            _take(piece, ledger, entry, Problem(path, placed.number, ""), share)
-    gc.enable()
+    with _no_collecting():
+        for placed in read([path], piece.problems.append):
+            entry = placed.entry
+            if isinstance(entry, Said) and entry.by is None:  # a judge's word is not its key's
+                piece.opinions.append(Opinion(entry.wall, entry.writer, entry.seq, entry.decision, entry.key, entry.score))
+            elif isinstance(entry, Kept) and (since is None or entry.wall >= since):
+                _take(piece, ledger, entry, Problem(path, placed.number, ""), share)
     if len(ledger):
         piece.columns, piece.names = ledger.columns()
     piece.problems = [problem for problem in piece.problems if not problem.torn]
     return piece
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Without looking for garbage that goes in circles: there is none among lines."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _take(piece: Piece, ledger: Ledger, entry: Kept, here: Problem, share: float) -> None:

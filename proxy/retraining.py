@@ -184,8 +184,11 @@ def told_of(answer: Answer, read: Read, incumbent: str, seconds: float) -> dict[
 def _publish(config: Config, wanted: Wanted, answer: Answer, said: dict[str, Any]) -> str | None:
     data = to_bytes(replace(answer.checkpoint, about={**answer.checkpoint.about, "verdict": answer.verdict.plain()["decision"]}))
     if wanted.out is not None:
-        wanted.out.parent.mkdir(parents=True, exist_ok=True)
-        wanted.out.write_bytes(data)
+        try:
+            wanted.out.parent.mkdir(parents=True, exist_ok=True)
+            wanted.out.write_bytes(data)
+        except OSError as error:
+            click.echo(f"{wanted.out}: cannot be written: {error.strerror}", err=True)
     if not answer.verdict.publish or wanted.dry_run:
         return None
     try:

@@ -79,7 +79,7 @@ def read(directory: Path, version: str, samples: Sequence[Observation]) -> Check
         for observation in samples:
             try:
                 p = np.array(actor(observation))
-            except ArithmeticError as error:
+            except (ValueError, ArithmeticError, IndexError) as error:  # as `Serving.decide` has it
                 raise BadCheckpoint(f"{path}: {error} for a sample request") from error
             if abs(p.sum() - 1.0) > 1e-6 or p.min() < 0 or p[~np.array(observation.mask)].any():
                 raise BadCheckpoint(f"{path}: gives a sample request no probabilities over what it may choose")

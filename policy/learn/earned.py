@@ -31,7 +31,8 @@ def lateness(log: Logged) -> Floats:
     """The worst relative overrun of a deadline (N,), as `reward.late_by`."""
     tokens = np.nan_to_num(log.tokens)
     whole = log.took / log.e2e_slo - 1.0
-    unseen = np.maximum(whole, log.took / (log.ttft_slo + log.tpot_slo * tokens) - 1.0)
+    allowed = log.ttft_slo + np.multiply(log.tpot_slo, tokens, where=tokens > 0, out=np.zeros_like(tokens))  # inf times 0 is nothing
+    unseen = np.maximum(whole, log.took / allowed - 1.0)
     each = np.where(tokens > 1, (log.took - log.ttft) / np.maximum(tokens - 1.0, 1.0) / log.tpot_slo - 1.0, -1.0)
     return np.where(np.isnan(log.ttft), unseen, np.maximum(np.maximum(whole, np.nan_to_num(log.ttft) / log.ttft_slo - 1.0), each))
 

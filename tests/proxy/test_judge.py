@@ -25,6 +25,16 @@ def read(judge: str, more: str = "replay: {}") -> Config:
             "c.yaml:2: judge.spend: is missing: set usd_per_hour or usd_per_day, the most that may be paid",
         ),
         (f"model: openai/x, {PRICE}, spend: {{}}", "replay: {}", "c.yaml:2: judge.spend: is missing: set usd_per_hour"),
+        (
+            "model: openai/x, usd_per_million_input: 0, usd_per_million_output: 75",
+            "replay: {}",
+            "c.yaml:2: judge.spend: is missing: set usd_per_hour",
+        ),
+        (
+            "model: openai/x, usd_per_million_input: abc, usd_per_million_output: 0",
+            "replay: {}",
+            "c.yaml:2: judge.usd_per_million_input: must be a number, is 'abc'",
+        ),
         (f"model: openai/x, {CAP}", "replay: {}", "c.yaml:2: judge.model: LiteLLM knows no price of 'openai/x'"),
         (f"model: nobody-x, {PRICE}, {CAP}", "replay: {}", "c.yaml:2: judge.model: LiteLLM knows no provider of 'nobody-x'"),
         (f"model: openai/x, usd_per_million_input: 1, {CAP}", "replay: {}", "c.yaml:2: judge.usd_per_million_output: is missing beside"),

@@ -96,6 +96,14 @@ def test_columns_earn_what_records_do():
         assert found[i] == pytest.approx(reward(line.outcome, line.ask, profile, told=bool(columns.told[i])), rel=1e-5)
 
 
+def test_an_answer_of_which_nothing_was_counted_earns_a_number():
+    """Neither a first token seen nor tokens counted, and no deadline of a token: inf times 0 is nobody's lateness."""
+    columns, names = logged()
+    n = len(columns.wall)
+    unseen = columns._replace(ttft=np.full(n, np.nan), tokens=np.full(n, np.nan), tpot_slo=np.full(n, np.inf))
+    assert np.isfinite(earned(unseen, names, columns.task, PLACES.backends)).all()
+
+
 def test_the_same_belief_sees_the_same_and_decides_the_same():
     """To the probability, of the policy that decided."""
     belief, mind = Belief.of(PLACES.backends), mind_of("bid-price", PLACES)
