@@ -162,16 +162,16 @@ def trace_of(dice: Generator, at: Floats, prompt: Floats, tokens: Floats, task: 
 def told_by(dice: Generator, task: Ints, demand: Demand) -> Floats:
     """What is said of requests of these tasks, (N, T). Whoever tells, as much is drawn: all else of a trace is the same.
 
-    `modelled` is `opinions`; `true` knows; `none` knows the mix and nothing of the request; `classified` is what the classifier did say of
-    another prompt of that task, which it had not seen; `hard` is the likeliest task of that, taken for certain. Raises ValueError for a
-    task of which the classifier's confusion says nothing.
+    Whoever knows the mix knows that of the whole trace, not of its moments. `modelled` is `opinions`; `true` knows; `none` knows the mix
+    and nothing of the request; `classified` is what the classifier did say of another prompt of that task, which it had not seen; `hard`
+    is the likeliest task of that, taken for certain. Raises ValueError for a task of which the classifier's confusion says nothing.
     """
-    mix = np.array(demand.mix)
+    mix = np.mean(_mixes(demand), axis=0)
     modelled = opinions(dice, task, mix, demand.insight)
     if demand.teller == "modelled":
         return modelled
     if demand.teller in ("true", "none"):
-        return np.ascontiguousarray(np.eye(len(mix))[task] if demand.teller == "true" else np.tile(mix / mix.sum(), (len(task), 1)))
+        return np.ascontiguousarray(np.eye(len(mix))[task] if demand.teller == "true" else np.tile(mix, (len(task), 1)))
     if demand.confusion is None:
         raise ValueError(f"a teller of {demand.teller!r} needs a classifier's confusion")
     row = demand.confusion.draw(task, dice.spawn(1)[0].random(len(task)))
@@ -203,10 +203,15 @@ def foreseen(dice: Generator, log_tokens: Floats, center: Floats, demand: Demand
     return mu, np.full(len(log_tokens), demand.answer_sigma * math.sqrt(1.0 - known))
 
 
+def _mixes(demand: Demand) -> tuple[Floats, Floats]:
+    """At the first and at the last, (T,) each, summing to 1."""
+    first, last = np.array(demand.mix), np.array(demand.later_mix or demand.mix)
+    return first / first.sum(), last / last.sum()
+
+
 def _tasks(dice: Generator, when: Floats, demand: Demand) -> Ints:
     """Numbers of TASKS, by a mix that may drift from the first to the last."""
-    first = np.array(demand.mix) / sum(demand.mix)
-    last = first if demand.later_mix is None else np.array(demand.later_mix) / sum(demand.later_mix)
+    first, last = _mixes(demand)
     edges = np.cumsum(first[None] * (1 - when[:, None]) + last[None] * when[:, None], axis=1)
     tasks: Ints = np.minimum((dice.uniform(size=(len(when), 1)) > edges).sum(axis=1), len(TASKS) - 1)
     return tasks

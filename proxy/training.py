@@ -24,6 +24,7 @@ from numpy.random import Generator
 
 from bestserve import profiles
 from bestserve.policy.checkpoint import PARAMETERS, Checkpoint
+from bestserve.policy.facts import SLO
 from bestserve.policy.learn import scenes, train
 from bestserve.policy.learn.critic import Epoch
 from bestserve.policy.learn.search import Place, Space, Step
@@ -33,7 +34,7 @@ from bestserve.policy.scene import Places
 
 from . import checkpoints
 from .config import environment
-from .fleet_file import BadConfig, read
+from .fleet_file import BadConfig, Fleet, read
 from .simulating import bar
 
 EVERY = 5
@@ -60,15 +61,15 @@ class Wanted:
 def run(wanted: Wanted) -> int:
     """Train. Returns the exit code: 130 when interrupted."""
     try:
-        places_of = _places_of(wanted.fleets)
+        fleet_of = _fleet_of(wanted.fleets)
         _open(wanted)
     except BadConfig as error:
         raise click.ClickException(str(error)) from error
     log = _Log(wanted.out / "log.jsonl")
     try:
-        with _pool(wanted, places_of) as pool:
-            taught = _critic(wanted, places_of, pool, log)
-            taught = _search(wanted, places_of, pool, log, taught)
+        with _pool(wanted, fleet_of) as pool:
+            taught = _critic(wanted, fleet_of, pool, log)
+            taught = _search(wanted, fleet_of, pool, log, taught)
     except KeyboardInterrupt:
         click.echo(f"interrupted; {wanted.out} holds what there is: the same command with --resume goes on", err=True)
         return 130
@@ -85,11 +86,12 @@ def run(wanted: Wanted) -> int:
 class OneOf:
     """Draws one of some fleets."""
 
-    fleets: tuple[Places, ...]
+    fleets: tuple[Fleet, ...]
 
-    def __call__(self, dice: Generator) -> Places:
-        """One of them."""
-        return self.fleets[int(dice.integers(len(self.fleets)))]
+    def __call__(self, dice: Generator) -> tuple[Places, SLO | None]:
+        """One of them, with its deadlines."""
+        fleet = self.fleets[int(dice.integers(len(self.fleets)))]
+        return fleet.places, fleet.slo
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,13 @@ class AnyFleet:
 
     names: tuple[str, ...]
 
-    def __call__(self, dice: Generator) -> Places:
-        """A fleet that nobody has seen before."""
-        return scenes.fleet(dice, [profiles.load(name) for name in self.names])
+    def __call__(self, dice: Generator) -> tuple[Places, SLO | None]:
+        """A fleet that nobody has seen before, held to anything."""
+        return scenes.fleet(dice, [profiles.load(name) for name in self.names]), None
 
 
-def _places_of(fleets: tuple[Path, ...]) -> train.PlacesOf:
-    return OneOf(tuple(read(environment(), path).places for path in fleets)) if fleets else AnyFleet(tuple(profiles.names()))
+def _fleet_of(fleets: tuple[Path, ...]) -> train.FleetOf:
+    return OneOf(tuple(read(environment(), path) for path in fleets)) if fleets else AnyFleet(tuple(profiles.names()))
 
 
 def _open(wanted: Wanted) -> None:
@@ -122,9 +124,9 @@ def _open(wanted: Wanted) -> None:
 
 
 @contextmanager
-def _pool(wanted: Wanted, places_of: train.PlacesOf) -> Iterator[Executor]:
+def _pool(wanted: Wanted, fleet_of: train.FleetOf) -> Iterator[Executor]:
     """Processes that play; compiled once before, so that not all of them compile."""
-    train.scene_outcomes(places_of, replace(wanted.args, requests=20, points=2), 0)
+    train.scene_outcomes(fleet_of, replace(wanted.args, requests=20, points=2), 0)
     pool = ProcessPoolExecutor(wanted.jobs, mp_context=get_context("spawn"))
     try:
         yield pool
@@ -148,7 +150,7 @@ class _Log:
         return [orjson.loads(line) for line in self.path.read_bytes().splitlines()] if self.path.exists() else []
 
 
-def _critic(wanted: Wanted, places_of: train.PlacesOf, pool: Executor, log: _Log) -> Taught:
+def _critic(wanted: Wanted, fleet_of: train.FleetOf, pool: Executor, log: _Log) -> Taught:
     """Fitted now, or by an earlier call."""
     kept = wanted.out / "critic.npz"
     if kept.exists():
@@ -158,7 +160,7 @@ def _critic(wanted: Wanted, places_of: train.PlacesOf, pool: Executor, log: _Log
         return Taught(Space(Network(**arrays), basis, wanted.args.prior), _place(wanted.out), low, high)
     with bar() as progress:
         task = progress.add_task("scenes played", total=wanted.args.scenes)
-        seen = train.outcomes(places_of, wanted.args, pool, partial(progress.advance, task))
+        seen = train.outcomes(fleet_of, wanted.args, pool, partial(progress.advance, task))
 
     def told(epoch: Epoch) -> None:
         log.add(kind="critic", **asdict(epoch))
@@ -168,12 +170,12 @@ def _critic(wanted: Wanted, places_of: train.PlacesOf, pool: Executor, log: _Log
     return taught
 
 
-def _search(wanted: Wanted, places_of: train.PlacesOf, pool: Executor, log: _Log, taught: Taught) -> Taught:
+def _search(wanted: Wanted, fleet_of: train.FleetOf, pool: Executor, log: _Log, taught: Taught) -> Taught:
     """To the last iteration."""
     begun = 0 if taught.place is None else taught.place.iteration
     with bar() as progress:
         task = progress.add_task("searching", total=wanted.args.search.iterations, completed=begun)
-        return train.improve(taught, places_of, wanted.args, pool, _teller(wanted, log, taught, partial(progress.advance, task)))
+        return train.improve(taught, fleet_of, wanted.args, pool, _teller(wanted, log, taught, partial(progress.advance, task)))
 
 
 def _teller(wanted: Wanted, log: _Log, taught: Taught, advance: Callable[[], None]) -> Callable[[Step], None]:

@@ -35,10 +35,12 @@ class Doubt:
     late: float = 0.3  # share of scenes whose reports are late
 
 
-def scene(dice: Generator, places: Places, mind: Mind, requests: int, doubt: Doubt = Doubt()) -> tuple[Scene, Places]:
-    """A fleet with its doubts, and about so many requests, from calm to hopeless."""
+def scene(
+    dice: Generator, places: Places, mind: Mind, requests: int, doubt: Doubt = Doubt(), slo: SLO | None = None
+) -> tuple[Scene, Places]:
+    """A fleet with its doubts, and about so many requests, from calm to hopeless, held to one deadline or to any."""
     places = mistaken(dice, places, doubt) if dice.uniform() < doubt.wrong else places
-    demand = _demand(dice)
+    demand = _demand(dice, slo)
     arrivals, rate = _arrivals(dice, capacity(places, demand))
     seconds = min(max(requests / rate, SHORTEST_S), LONGEST_S)
     if dice.uniform() < doubt.trouble:
@@ -103,9 +105,9 @@ def _arrivals(dice: Generator, most: float) -> tuple[Arrivals, float]:
     return unpredictable(0.1 * rate, min(2.0 * rate, 1.5 * most), float(dice.uniform(8.0, 30.0))), rate
 
 
-def _demand(dice: Generator) -> Demand:
+def _demand(dice: Generator, slo: SLO | None) -> Demand:
     mix = tuple(dice.dirichlet(np.ones(len(TASKS))))
-    slo = SLO(
+    any_slo = SLO(
         ttft_s=float(dice.choice([0.5, 1.0, 2.0, 4.0])),
         tpot_s=float(dice.choice([0.03, 0.06, 0.1, 0.2])),
         e2e_s=None if dice.uniform() < 0.6 else float(dice.choice([5.0, 10.0, 20.0])),
@@ -117,11 +119,12 @@ def _demand(dice: Generator) -> Demand:
     return replace(
         usual,
         mix=mix,
-        slos=((1.0, slo),),
+        slos=((1.0, slo or any_slo),),
         weights=tiers,
         prompt_median=tuple(scale * p for p in usual.prompt_median),
         insight=float(dice.choice([0.0, 2.0, 4.0, 8.0])),
-        foresight=float(dice.uniform(0.1, 0.6)),
+        answer_sigma=float(dice.uniform(0.8, 1.1)),
+        foresight=float(dice.uniform(0.05, 0.6)),
         misjudged=math.exp(dice.uniform(-0.4, 0.4)),
         follow=0.0 if dice.uniform() < 0.6 else 0.5,
     )

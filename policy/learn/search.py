@@ -45,6 +45,7 @@ class SearchArgs:
     step: float = 0.1
     momentum: float = 0.7
     width: int = 16  # directions of the last layer
+    decay: float = 0.0  # share of the last layer that each step takes back: directions that nothing speaks for stay small
 
 
 class Space(NamedTuple):
@@ -118,6 +119,7 @@ def search(
     size = space.basis.shape[1] + N_PRIOR
     place = begin or Place(0, *np.zeros((3, size)))
     scales = np.concatenate((np.ones(size - N_PRIOR), PRIOR_SCALES))
+    layer = np.arange(size) < size - N_PRIOR
     while place.iteration < args.iterations:
         directions = dice.standard_normal((args.pairs, size)) * scales
         tried = [place.theta, *(place.theta + side * args.reach * d for d in directions for side in (1.0, -1.0))]
@@ -126,7 +128,8 @@ def search(
         noise = float(difference.std())
         slope = (difference[:, None] * directions).mean(axis=0) / max(noise, 1e-9)
         momentum = args.momentum * place.momentum + (1.0 - args.momentum) * slope
-        place = _moved(place, args.step * momentum, momentum)
+        back = args.decay * np.where(layer, place.theta, 0.0)
+        place = _moved(place, args.step * momentum - back, momentum)
         told(Step(place, float(found[:, 0].mean()), noise))
     return place
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from bestserve.policy.facts import Floats
+from bestserve.policy.facts import SLO, Floats
 from bestserve.policy.network import Network, untaught
 from bestserve.policy.policies import Mind
 from bestserve.policy.scene import Places, results_of, scratch_of, world_of
@@ -47,12 +47,12 @@ class Args:
     requests: int = 2000  # of a scene
     prior: tuple[float, ...] = PRIOR
     critic: CriticArgs = field(default_factory=CriticArgs)
-    search: SearchArgs = field(default_factory=SearchArgs)
+    search: SearchArgs = field(default_factory=lambda: SearchArgs(decay=0.03))
     doubt: Doubt = field(default_factory=Doubt)
 
 
-PlacesOf = Callable[[Generator], Places]
-"""Draws a fleet to train on."""
+FleetOf = Callable[[Generator], tuple[Places, SLO | None]]
+"""Draws a fleet to train on, and what its requests are held to; None: to anything."""
 
 
 class Taught(NamedTuple):
@@ -64,20 +64,21 @@ class Taught(NamedTuple):
     high: Floats
 
 
-def outcomes(places_of: PlacesOf, args: Args, pool: Executor, told: Callable[[], None]) -> Outcomes:
+def outcomes(fleet_of: FleetOf, args: Args, pool: Executor, told: Callable[[], None]) -> Outcomes:
     """What came of the prior's decisions in `args.scenes` scenes. `told` hears of each scene."""
     pieces = list[Outcomes]()
-    for piece in pool.map(partial(scene_outcomes, places_of, args), _seeds(args, 0, args.scenes)):
+    for piece in pool.map(partial(scene_outcomes, fleet_of, args), _seeds(args, 0, args.scenes)):
         pieces.append(piece)
         told()
     return stacked(pieces)
 
 
-def scene_outcomes(places_of: PlacesOf, args: Args, seed: int) -> Outcomes:
+def scene_outcomes(fleet_of: FleetOf, args: Args, seed: int) -> Outcomes:
     """Of one scene. The prior's parameters are drawn anew for each, so that all sorts of decisions are seen."""
     dice = np.random.default_rng(seed)
     mind = Mind.of("actor", drawn(dice, args.prior), untaught())
-    here, places = scene(dice, places_of(dice), mind, args.requests, args.doubt)
+    places, slo = fleet_of(dice)
+    here, places = scene(dice, places, mind, args.requests, args.doubt, slo)
     return gather(dice, here, places, args.points)
 
 
@@ -97,22 +98,23 @@ def learn(seen: Outcomes, args: Args, told: Callable[[Epoch], None], start: Netw
     return Taught(space, None, *bounds)
 
 
-def improve(taught: Taught, places_of: PlacesOf, args: Args, pool: Executor, told: Callable[[Step], None]) -> Taught:
+def improve(taught: Taught, fleet_of: FleetOf, args: Args, pool: Executor, told: Callable[[Step], None]) -> Taught:
     """Search, from where it has come to. `told` hears of each iteration."""
     begin = 0 if taught.place is None else taught.place.iteration
     dice = np.random.default_rng([args.seed, begin])
 
     def rewards(minds: Sequence[Mind], iteration: int) -> Floats:
         seeds = _seeds(args, iteration + 1, args.search.scenes)
-        return np.array(list(pool.map(partial(scene_rewards, places_of, args, minds), seeds)))
+        return np.array(list(pool.map(partial(scene_rewards, fleet_of, args, minds), seeds)))
 
     return taught._replace(place=search(taught.space, rewards, args.search, dice, told, taught.place))
 
 
-def scene_rewards(places_of: PlacesOf, args: Args, minds: Sequence[Mind], seed: int) -> Floats:
+def scene_rewards(fleet_of: FleetOf, args: Args, minds: Sequence[Mind], seed: int) -> Floats:
     """The reward of one scene under each policy, per request of weight 1, (len(minds),); 0 for all where the fleet is too large."""
     dice = np.random.default_rng(seed)
-    here, places = scene(dice, places_of(dice), minds[0], args.requests, args.doubt)
+    places, slo = fleet_of(dice)
+    here, places = scene(dice, places, minds[0], args.requests, args.doubt, slo)
     n, weight = len(here.trace.at), float(here.trace.weight.sum())
     if n == 0 or len(scratch_of(places).p) > MOST:
         return np.zeros(len(minds))

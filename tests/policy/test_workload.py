@@ -47,6 +47,16 @@ def test_nobody_knows_the_mix():
     assert np.allclose(trace("none", mix=mix).told, mix)
 
 
+@pytest.mark.parametrize("teller", ["modelled", "none"])
+def test_a_mix_that_shifts_is_known_as_a_whole(teller):
+    """A task that comes up only later is not ruled out: nobody is certain of the tasks that were there first."""
+    first, later = (1.0, 1.0, *(0.0,) * (N - 2)), (*(0.0,) * (N - 1), 1.0)
+    found = trace(teller, mix=first, later_mix=later)
+
+    assert found.told.mean(axis=0) == pytest.approx((0.25, 0.25, *(0.0,) * (N - 3), 0.5), abs=0.04)
+    assert (found.task == N - 1).mean() == pytest.approx(0.5, abs=0.04)
+
+
 def test_the_classifier_says_what_it_said_of_others():
     """Probabilities that it gave to prompts of that task, right as often as it was; or the likeliest alone."""
     found, hard = trace("classified"), trace("hard")

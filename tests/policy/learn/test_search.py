@@ -68,3 +68,16 @@ def test_scenes_in_which_nothing_can_be_earned_have_no_say():
     )
     assert np.isfinite(place.theta).all()
     assert np.abs(place.theta).max() == 0.0
+
+
+def test_what_nothing_speaks_for_stays_small():
+    """Among rewards of noise alone, directions of the last layer wander; those that are taken back a little at each step, less far."""
+    space = Space(untaught(), np.eye(48)[:, :4], PRIOR)
+
+    def wandered(decay: float) -> float:
+        dice, args = np.random.default_rng(5), SearchArgs(iterations=100, pairs=4, decay=decay)
+        noise = np.random.default_rng(6)
+        place = search(space, lambda minds, _: 0.5 + noise.normal(0.0, 0.01, (4, len(minds))), args, dice, lambda _: None)
+        return float(np.abs(place.theta[:4]).sum())
+
+    assert wandered(0.1) < 0.6 * wandered(0.0)

@@ -25,14 +25,14 @@ SMALL = Args(
 pytestmark = pytest.mark.timeout(600)
 
 
-def places_of(dice: np.random.Generator) -> Places:
-    return PLACES
+def fleet_of(dice: np.random.Generator) -> tuple[Places, None]:
+    return PLACES, None
 
 
 @pytest.fixture(scope="module")
 def seen() -> Outcomes:
     with ThreadPoolExecutor(1) as pool:
-        return train.outcomes(places_of, SMALL, pool, lambda: None)
+        return train.outcomes(fleet_of, SMALL, pool, lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def taught(seen) -> Taught:
 
 def test_the_same_seed_brings_the_same_outcomes():
     """Every number, whoever plays it."""
-    for one, other in zip(train.scene_outcomes(places_of, SMALL, 3), train.scene_outcomes(places_of, SMALL, 3), strict=True):
+    for one, other in zip(train.scene_outcomes(fleet_of, SMALL, 3), train.scene_outcomes(fleet_of, SMALL, 3), strict=True):
         assert np.array_equal(one, other)
 
 
@@ -83,9 +83,9 @@ def test_a_search_goes_on_where_it_stopped(taught):
     """Two iterations at once are as many as one and one, and each tells what it found."""
     with ThreadPoolExecutor(1) as pool:
         told = list[Step]()
-        once = train.improve(taught, places_of, SMALL, pool, told.append)
-        half = train.improve(taught, places_of, replace(SMALL, search=replace(SMALL.search, iterations=1)), pool, told.append)
-        whole = train.improve(half, places_of, SMALL, pool, told.append)
+        once = train.improve(taught, fleet_of, SMALL, pool, told.append)
+        half = train.improve(taught, fleet_of, replace(SMALL, search=replace(SMALL.search, iterations=1)), pool, told.append)
+        whole = train.improve(half, fleet_of, SMALL, pool, told.append)
     assert once.place is not None
     assert whole.place is not None
     assert (once.place.iteration, whole.place.iteration) == (2, 2)
@@ -97,7 +97,7 @@ def test_a_search_goes_on_where_it_stopped(taught):
 def test_policies_are_compared_in_the_same_scene():
     """The same policy twice earns the same, to the bit."""
     mind = Mind.of("actor", SMALL.prior, untaught())
-    same = train.scene_rewards(places_of, SMALL, [mind, mind, Mind.of("random")], 5)
+    same = train.scene_rewards(fleet_of, SMALL, [mind, mind, Mind.of("random")], 5)
     assert same[0] == same[1]
     assert same[2] < same[0]
 
