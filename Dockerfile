@@ -26,7 +26,7 @@ COPY profiles profiles
 # the proxy would read prompts and decide in plain Python where compiling had failed: an image is not built that way
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
     && pip --python /opt/bestserve/bin/python install --no-deps --no-index /dist/*.whl \
-    && /opt/bestserve/bin/python -c 'import bestserve.policy._reader, bestserve.policy._actor'
+    && /opt/bestserve/bin/python -c 'import bestserve.policy._reader, bestserve.policy._encode, bestserve.policy._actor'
 
 # torch comes as one version for many platforms, each with an index and with hashes of its own: a version is pinned, hashes are not
 FROM build AS build-train

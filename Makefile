@@ -56,7 +56,7 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bestserve needs Python 3.11 or newer; this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: $(BIN)/python pyproject.toml policy/_reader.c policy/_actor.c
+$(VENV)/.serve: $(BIN)/python pyproject.toml policy/_reader.c policy/_encode.c policy/_actor.c policy/_seen.h
 	$(PIP) -e .
 	@touch $@
 

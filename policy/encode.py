@@ -17,7 +17,7 @@ What is not handled
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -147,12 +147,18 @@ def seen_of(ask: Ask, view: FleetView, budgets: tuple[Budget, ...], cached: Colu
     return Seen(asked_of(ask), caps_of(budgets), view.columns, view.constants, worth, able, cached or [0.0] * len(view.backends))
 
 
-def observe(seen: Seen) -> Observation:
-    """The facts as features."""
+def observe(seen: Seen, *, compiled: bool = True) -> Observation:
+    """The facts as features. Compiled code and plain Python give the same, to the bit."""
+    made = Compiled(seen) if compiled and Compiled is not None else None
+    features, mask = _plain(seen) if made is None else made
+    return Observation(features, mask, seen.asked.weight, seen)
+
+
+def _plain(seen: Seen) -> tuple[list[float], list[bool]]:
     n = len(seen.able) * len(seen.caps.tokens)
     features, mask = [0.0] * (n * N_FEATURES), [True] * (n + 1)
     fill(features, mask, seen)
-    return Observation(features, mask, seen.asked.weight, seen)
+    return features, mask
 
 
 def asked_of(ask: Ask) -> Asked:
@@ -334,3 +340,21 @@ def ends_in_time(e2e_s: float, ttft: float, tpot: float, ladder: Column, rung: i
 def phi(z: float) -> float:
     """The normal distribution function, to 3e-4 (Page, 1977, tanh form)."""
     return 0.5 * math.tanh(z * (0.7978845608 + 0.0356774081 * (z * z))) + 0.5
+
+
+LAYOUT = (
+    (ENCODER, SURE_SHARE, TOLD_SHARE, TOLD_SIGMA, _SPREAD, _SAME, _FAR),
+    ("WHOLE", "CUT", "BRIEF", "BRIEF_CUT", "BRIEF_LENGTH", "LONGER"),
+    *(FEATURES, Seen._fields, Asked._fields, Caps._fields, Columns._fields, Constants._fields),
+)
+"""What compiled code has to have been written for."""
+
+Compiled: Callable[[Seen], tuple[list[float], list[bool]] | None] | None = None
+"""Does what `fill` does, in `_encode.c`; None for what it leaves to plain Python."""
+try:
+    from . import _encode
+except ImportError:  # built where there was no compiler
+    pass
+else:
+    if _encode.LAYOUT == LAYOUT:  # else it was built from an older source
+        Compiled = _encode.fill

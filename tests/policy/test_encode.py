@@ -1,16 +1,23 @@
 """What a request would meet: one line per feature, a small fleet by hand, the expected number."""
 
 import math
+import resource
+from array import array
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
+from bestserve.policy import encode as encoding
 from bestserve.policy import task
 from bestserve.policy.books import Open
-from bestserve.policy.encode import FEATURES, encode, phi
+from bestserve.policy.encode import FEATURES, Seen, encode, observe, phi
 from bestserve.policy.facts import SLO, Budget, Length, Load
 from bestserve.policy.fleet import Fleet
+from bestserve.policy.numeric import Column
+from tests.policy.facts_at_random import SEEN
 from tests.policy.facts_by_hand import BOUGHT, BUDGETS, LADDER, LARGE, SMALL, ask, backend
+from tests.with_compiler import needs_compiler
 
 ONE = (backend("small", quality=0.4),)
 
@@ -220,3 +227,102 @@ def test_phi_is_the_normal_distribution_function():
     z = np.linspace(-5, 5, 201)
     exact = np.array([0.5 * (1 + math.erf(x / math.sqrt(2))) for x in z])
     assert np.abs([phi(x) for x in z] - exact).max() < 3e-4
+
+
+@needs_compiler
+def test_it_is_compiled_for_these_sources():
+    """Every name and constant that compiled code knows is as in the source; so an old build beside newer sources does not encode."""
+    from bestserve.policy import _encode
+
+    assert _encode.LAYOUT == encoding.LAYOUT
+    assert encoding.Compiled is not None
+
+
+@needs_compiler
+@settings(max_examples=500, deadline=None)
+@given(SEEN)
+def test_compiled_and_plain_see_the_same_to_the_bit(facts):
+    """Whatever the fleet, the request, its deadlines and the budgets; so both give an observation one name."""
+    quick, plain = observe(facts), observe(facts, compiled=False)
+    made = encoding.Compiled(facts)
+
+    assert (made is None) == (not facts.able)
+    assert bits(quick.features) == bits(plain.features)
+    assert quick.mask == plain.mask
+    assert quick.digest() == plain.digest()
+
+
+def bits(numbers: Column) -> bytes:
+    """All of them."""
+    return array("d", numbers).tobytes()
+
+
+PLAIN = encode(ask(slo=SLO(e2e_s=9.0)), Fleet(LADDER).view(0.0), BUDGETS).seen
+
+
+def changed(**columns: object) -> Seen:
+    """Three idle backends with columns that no fleet has."""
+    groups = {name: getattr(PLAIN, name) for name in ("asked", "caps", "fleet", "constants")}
+    own = {name: group._replace(**{key: columns.pop(key) for key in group._fields if key in columns}) for name, group in groups.items()}
+    return PLAIN._replace(**own, **columns)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"prefill_rate": [1e4, 0.0, 1e4]},
+        {"pace_each": [0.0, 1.0, 1.0]},
+        {"places": [1.0, 1.0, 0.0]},
+        {"ttft_s": 0.0},
+        {"sigma": 0.0},
+        {"mu": 1000.0},
+        {"ceiling": 0.0},
+        {"ttft_s": 1e44},
+    ],
+)
+def test_what_has_no_number_is_left_to_plain_python(columns):
+    """Which says what is wrong with it, or what it comes to nevertheless."""
+    facts, said = changed(**columns), []
+    assert encoding.Compiled is None or encoding.Compiled(facts) is None
+    for compiled in (True, False):
+        try:
+            said.append(bits(observe(facts, compiled=compiled).features))
+        except (ArithmeticError, ValueError) as error:
+            said.append(repr(error))
+    assert said[0] == said[1]
+
+
+@needs_compiler
+def test_what_is_no_list_of_floats_is_left_to_plain_python():
+    """Arrays, whole numbers, columns of another size, more budgets than are foreseen, and what is not seen at all."""
+    for facts in (
+        changed(in_flight=np.zeros(3)),
+        changed(in_flight=[0, 0, 0]),
+        changed(usable=[1, 1, 1]),
+        changed(places=[1.0, 1.0]),
+        changed(worth=PLAIN.worth[:-1]),
+        changed(able=np.ones(3, dtype=bool)),
+        changed(held=[True, False, None]),
+        changed(prompt=300),
+        changed(told=PLAIN.caps.told[:-1]),
+        changed(tokens=(64.0,) * 65, told=(False,) * 65),
+        PLAIN._replace(fleet=(1.0, 2.0)),
+        (1, 2, 3),
+        None,
+    ):
+        assert encoding.Compiled(facts) is None
+    assert observe(changed(in_flight=np.zeros(3))).digest() == observe(PLAIN).digest()
+
+
+@needs_compiler
+def test_encoding_keeps_nothing():
+    """Thousands of observations, ordinary ones and others, leave the memory as it was."""
+
+    def some(n: int) -> int:
+        for _ in range(n):
+            observe(PLAIN)
+            encoding.Compiled(changed(prefill_rate=[1e4, 1e4, 0.0]))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before = some(500)
+    assert some(5000) - before < 2000  # KiB; one list leaked in each would be more

@@ -1,0 +1,360 @@
+/* The compiled twin of `fill` in encode.py. That one is the specification; tests/policy/test_encode.py holds the two together, to the
+   last bit: these numbers are named by a hash in the replay log, and worked out again from it.
+
+   Plan
+       The same operations in the same order, and the C library's functions, which are those that Python's `math` calls. (`hypot` is
+       Python's own algorithm, and asked of it.) No product is contracted with a sum: see the flags in pyproject.toml.
+
+       Only what is ordinary is worked out here: columns that are lists or tuples of floats, of one size. Where something has no
+       logarithm, is divided by nothing, or comes out as no number, the answer is None and plain Python says what is to be said of it.
+
+   The interpreter's lock is held throughout; between reading the first column and the last one no Python code runs. */
+
+#include "_seen.h"
+#include <float.h>
+
+#define KNOWN(X) X(KNOWN, WHOLE) X(KNOWN, CUT) X(KNOWN, BRIEF) X(KNOWN, BRIEF_CUT) X(KNOWN, BRIEF_LENGTH) X(KNOWN, LONGER)
+COUNTED(KNOWN, KNOWN, known_names)
+
+/* As in encode.py. */
+enum { ENCODER = 2, MOST_BUDGETS = 64 }; /* beyond so many it is left to plain Python */
+static const double SURE_SHARE = 0.5, TOLD_SHARE = 0.7, TOLD_SIGMA = 0.75, SPREAD = 0.25, STEEP = 1.702 / 0.25, SAME = 1e-9, FAR = 1e6;
+
+typedef struct {
+    double cap, mu, sigma, tokens, whole, sure, off; /* the last: the spread of the length, and of what is predicted of the time */
+    int told, distinct;
+} Rung;
+
+typedef struct {
+    double fleet[N_FLEET], constant[N_CONSTANT], worth[N_KNOWN], cached;
+    int able, usable;
+} Backend;
+
+typedef struct {
+    Py_ssize_t backends, budgets;
+    double asked[N_ASKED], rate, off[2]; /* the last: of a free answer, of one that is told to be short */
+    int ends;                            /* the whole answer has a deadline */
+    Rung ladder[MOST_BUDGETS];
+    int odd; /* something that is left to plain Python */
+} Case;
+
+/* --- reading what Python has; 0 for what is not ordinary ------------------------------------------------------------- */
+
+static int is_column(PyObject *column, Py_ssize_t n) {
+    return (PyList_Check(column) && PyList_GET_SIZE(column) == n) || (PyTuple_Check(column) && PyTuple_GET_SIZE(column) == n);
+}
+
+static int number(PyObject *item, double *into) {
+    if (!PyFloat_CheckExact(item))
+        return 0;
+    *into = PyFloat_AS_DOUBLE(item);
+    return 1;
+}
+
+static int flag(PyObject *item, int *into) {
+    *into = item == Py_True;
+    return *into || item == Py_False;
+}
+
+static int is_group(PyObject *group, Py_ssize_t n) { return PyTuple_Check(group) && PyTuple_GET_SIZE(group) == n; }
+
+static inline PyObject *part(PyObject *seen, int group, int name) { return PyTuple_GET_ITEM(PyTuple_GET_ITEM(seen, group), name); }
+
+static inline PyObject *item(PyObject *column, Py_ssize_t i) { return PySequence_Fast_ITEMS(column)[i]; }
+
+/* Sizes and shapes, so that what is read later is there. */
+static int is_ordinary(Case *c, PyObject *seen) {
+    if (!is_group(seen, N_SEEN) || !is_group(PyTuple_GET_ITEM(seen, SEEN_asked), N_ASKED) ||
+        !is_group(PyTuple_GET_ITEM(seen, SEEN_caps), N_CAPS) || !is_group(PyTuple_GET_ITEM(seen, SEEN_fleet), N_FLEET) ||
+        !is_group(PyTuple_GET_ITEM(seen, SEEN_constants), N_CONSTANT))
+        return 0;
+    PyObject *able = PyTuple_GET_ITEM(seen, SEEN_able), *tokens = part(seen, SEEN_caps, CAPS_tokens);
+    if (!(PyList_Check(able) || PyTuple_Check(able)) || !PyTuple_Check(tokens))
+        return 0;
+    Py_ssize_t n = c->backends = PySequence_Fast_GET_SIZE(able);
+    c->budgets = PyTuple_GET_SIZE(tokens);
+    if (n < 1 || n > 1 << 14 || c->budgets < 1 || c->budgets > MOST_BUDGETS)
+        return 0;
+    int ok = is_column(part(seen, SEEN_caps, CAPS_told), c->budgets) && is_column(PyTuple_GET_ITEM(seen, SEEN_worth), n * N_KNOWN) &&
+             is_column(PyTuple_GET_ITEM(seen, SEEN_cached), n);
+    for (int i = FLEET_usable; i < N_FLEET; i++)
+        ok = ok && is_column(part(seen, SEEN_fleet, i), n);
+    for (int i = 0; i < N_CONSTANT; i++)
+        ok = ok && is_column(part(seen, SEEN_constants, i), n);
+    return ok;
+}
+
+static int read_asked(Case *c, PyObject *seen) {
+    int ok = number(part(seen, SEEN_fleet, FLEET_arrival_rate), &c->rate);
+    for (int i = 0; i < N_ASKED; i++)
+        ok = ok && number(part(seen, SEEN_asked, i), &c->asked[i]);
+    c->ends = c->asked[ASKED_e2e_s] < INFINITY;
+    return ok;
+}
+
+static int read_backend(Backend *to, PyObject *seen, Py_ssize_t b) {
+    int ok = flag(item(PyTuple_GET_ITEM(seen, SEEN_able), b), &to->able) && flag(item(part(seen, SEEN_fleet, FLEET_usable), b), &to->usable) &&
+             number(item(PyTuple_GET_ITEM(seen, SEEN_cached), b), &to->cached);
+    for (int i = FLEET_in_flight; i < N_FLEET; i++)
+        ok = ok && number(item(part(seen, SEEN_fleet, i), b), &to->fleet[i]);
+    for (int i = 0; i < N_CONSTANT; i++)
+        ok = ok && number(item(part(seen, SEEN_constants, i), b), &to->constant[i]);
+    for (int i = 0; i < N_KNOWN; i++)
+        ok = ok && number(item(PyTuple_GET_ITEM(seen, SEEN_worth), b * N_KNOWN + i), &to->worth[i]);
+    return ok;
+}
+
+/* --- arithmetic, as in encode.py ------------------------------------------------------------------------------------- */
+
+static inline double ln(Case *c, double v) {
+    c->odd |= !(v > 0.0);
+    return log(v);
+}
+
+static inline double over(Case *c, double a, double b) {
+    c->odd |= b == 0.0;
+    return a / b;
+}
+
+static inline double phi(double z) { return 0.5 * tanh(z * (0.7978845608 + 0.0356774081 * (z * z))) + 0.5; }
+
+static void cap_it(Case *c, Rung *r) {
+    double mean = exp(r->mu + r->sigma * r->sigma / 2.0);
+    c->odd |= !isfinite(mean);
+    r->tokens = most(mean, 1.0);
+    r->whole = r->sure = 1.0;
+    if (r->cap == INFINITY)
+        return;
+    double z = over(c, ln(c, r->cap) - r->mu, r->sigma);
+    r->whole = phi(z);
+    r->tokens = most(mean * phi(z - r->sigma) + r->cap * (1.0 - r->whole), 1.0);
+    r->sure = r->cap;
+}
+
+/* The budgets' own caps and words stand in the ladder already: `rungs`. */
+static void climb(Case *c, const double *caps, double longer, double shorter) {
+    for (Py_ssize_t k = 0; k < c->budgets; k++) {
+        Rung *r = &c->ladder[k];
+        r->mu = c->asked[ASKED_mu] + longer;
+        r->sigma = c->asked[ASKED_sigma];
+        if (r->told) {
+            r->mu = r->mu + ln(c, shorter);
+            r->sigma = r->sigma * TOLD_SIGMA;
+            if (caps[k] < INFINITY)
+                r->mu = least(r->mu, ln(c, TOLD_SHARE * caps[k]));
+        }
+        r->cap = least(caps[k], c->asked[ASKED_ceiling]);
+        r->distinct = 1;
+        for (Py_ssize_t j = 0; j < k; j++)
+            r->distinct = r->distinct && !(c->ladder[j].cap == r->cap && c->ladder[j].told == r->told);
+        r->off = c->off[r->told];
+        cap_it(c, r);
+    }
+}
+
+static double in_time(Case *c, double predicted, double deadline) {
+    double ratio = least(over(c, predicted, deadline), FAR), power = pow(ratio, STEEP);
+    c->odd |= !(ratio >= 0.0) || (power < DBL_MIN && power != 0.0);
+    return 1.0 / (1.0 + power);
+}
+
+static double ends_in_time(Case *c, double ttft, double tpot, const Rung *r) {
+    double room = over(c, most(c->asked[ASKED_e2e_s] - ttft, 1e-9), tpot);
+    return room >= r->cap ? 1.0 : phi(over(c, ln(c, room) - r->mu, r->off));
+}
+
+typedef struct {
+    double ttft, tpot, places;
+} Speed;
+
+static Speed speed(Case *c, const Backend *to, double new) {
+    const double *fleet = to->fleet, *constant = to->constant;
+    double present = fleet[FLEET_in_flight] + c->asked[ASKED_n], kv = fleet[FLEET_kv_tokens] + c->asked[ASKED_prompt];
+    double places = least(fleet[FLEET_places], over(c, constant[CONSTANT_kv_capacity] * present, kv + fleet[FLEET_decode_tokens]));
+    double running = least(present, places);
+    double step = (constant[CONSTANT_step_fixed] + running * constant[CONSTANT_step_per_seq] +
+                   least(kv, constant[CONSTANT_kv_capacity]) * constant[CONSTANT_step_per_kv]) *
+                  fleet[FLEET_pace_each];
+    double begun = fleet[FLEET_in_flight] > 0.0 ? 0.5 * step : 0.0;
+    double prefill = over(c, fleet[FLEET_prefill_tokens] + new, constant[CONSTANT_prefill_rate]);
+    double ttft = (constant[CONSTANT_overhead] + constant[CONSTANT_prefill_fixed] + prefill) * fleet[FLEET_pace_first] + begun;
+    if (present > running)
+        ttft += over(c, present - running, places) * over(c, fleet[FLEET_decode_tokens], present) * step;
+    double reading = least(over(c, c->rate * new / (double)c->backends, constant[CONSTANT_prefill_rate]), 0.5);
+    return (Speed){ttft, over(c, step, 1.0 - reading), places};
+}
+
+/* --- writing the answer ---------------------------------------------------------------------------------------------- */
+
+/* One row into the list of all. -1 with an exception. */
+static int put(Case *c, PyObject *features, Py_ssize_t row, const double *x) {
+    for (Py_ssize_t i = 0; i < N_FEATURE; i++) {
+        PyObject *feature = PyFloat_FromDouble(x[i]);
+        if (feature == NULL)
+            return -1;
+        PyList_SET_ITEM(features, row * N_FEATURE + i, feature);
+        c->odd |= isnan(x[i]);
+    }
+    return 0;
+}
+
+static int fill_backend(Case *c, const Backend *to, Py_ssize_t b, PyObject *features, PyObject *mask) {
+    const double *asked = c->asked, *fleet = to->fleet, *constant = to->constant;
+    double new = asked[ASKED_prompt] - to->cached * (1.0 - constant[CONSTANT_cached_cost]);
+    Speed s = speed(c, to, new);
+    double reading = over(c, new, constant[CONSTANT_prefill_rate]) * fleet[FLEET_pace_first];
+    double writing =
+        (constant[CONSTANT_step_shared] + constant[CONSTANT_step_per_kv] * asked[ASKED_prompt]) * asked[ASKED_n] * fleet[FLEET_pace_each];
+    double soon = in_time(c, s.ttft, asked[ASKED_ttft_s]) * in_time(c, s.tpot, asked[ASKED_tpot_s]);
+    double crowd = over(c, fleet[FLEET_in_flight], s.places), room = constant[CONSTANT_context] - SURE_SHARE * asked[ASKED_prompt];
+    double read_usd = asked[ASKED_prompt] * constant[CONSTANT_usd_per_prompt_token], write_usd = asked[ASKED_n] * constant[CONSTANT_usd_per_token];
+    for (Py_ssize_t k = 0; k < c->budgets; k++) {
+        const Rung *r = &c->ladder[k];
+        double work = reading + writing * r->tokens, paid = read_usd + write_usd * r->tokens;
+        const double *best = to->worth + (r->told ? KNOWN_BRIEF : KNOWN_WHOLE);
+        double cut = best[KNOWN_CUT - KNOWN_WHOLE];
+        double x[N_FEATURE] = {
+            [FEATURE_ttft_s] = s.ttft,
+            [FEATURE_tpot_s] = s.tpot,
+            [FEATURE_tokens] = r->tokens,
+            [FEATURE_latency_s] = s.ttft + s.tpot * (r->tokens - 1.0),
+            [FEATURE_p_whole] = r->whole,
+            [FEATURE_p_on_time] = c->ends ? soon * ends_in_time(c, s.ttft, s.tpot, r) : soon,
+            [FEATURE_quality] = cut + (best[0] - cut) * r->whole,
+            [FEATURE_work_s] = work,
+            [FEATURE_load] = crowd,
+            [FEATURE_price] = fleet[FLEET_price],
+            [FEATURE_usd] = work * constant[CONSTANT_usd_per_s] + paid,
+            [FEATURE_pay] = paid * asked[ASKED_usd_weight],
+        };
+        if (put(c, features, b * c->budgets + k, x) < 0)
+            return -1;
+        int can = to->able && to->usable && r->distinct && r->sure <= room;
+        PyList_SET_ITEM(mask, b * c->budgets + k, Py_NewRef(can ? Py_True : Py_False));
+    }
+    return 0;
+}
+
+/* Leave out backends whose queue was full a moment ago, while anybody else can answer. 0 for what is not ordinary. */
+static int hold_back(Case *c, PyObject *held, PyObject *mask) {
+    int some = 0, others = 0, here;
+    for (Py_ssize_t b = 0; b < c->backends; b++) {
+        if (!flag(item(held, b), &here))
+            return 0;
+        some |= here;
+        for (Py_ssize_t k = 0; k < c->budgets; k++)
+            others |= !here && PyList_GET_ITEM(mask, b * c->budgets + k) == Py_True;
+    }
+    for (Py_ssize_t a = 0; some && others && a < c->backends * c->budgets; a++)
+        if (item(held, a / c->budgets) == Py_True)
+            PyList_SetItem(mask, a, Py_NewRef(Py_False));
+    return 1;
+}
+
+/* 1: written; 0: not ordinary; -1 with an exception. */
+static int fill(Case *c, PyObject *seen, PyObject *features, PyObject *mask) {
+    double caps[MOST_BUDGETS], longer = INFINITY, shorter = INFINITY;
+    for (Py_ssize_t k = 0; k < c->budgets; k++)
+        if (!number(item(part(seen, SEEN_caps, CAPS_tokens), k), &caps[k]) ||
+            !flag(item(part(seen, SEEN_caps, CAPS_told), k), &c->ladder[k].told))
+            return 0;
+    for (Py_ssize_t b = 0; b < c->backends; b++) {
+        Backend to;
+        if (!read_backend(&to, seen, b))
+            return 0;
+        if (fabs(to.worth[KNOWN_LONGER] - longer) > SAME || fabs(to.worth[KNOWN_BRIEF_LENGTH] - shorter) > SAME) {
+            longer = to.worth[KNOWN_LONGER];
+            shorter = to.worth[KNOWN_BRIEF_LENGTH];
+            climb(c, caps, longer, shorter);
+        }
+        if (fill_backend(c, &to, b, features, mask) < 0)
+            return -1;
+    }
+    PyList_SET_ITEM(mask, c->backends * c->budgets, Py_NewRef(Py_True));
+    return hold_back(c, PyTuple_GET_ITEM(PyTuple_GET_ITEM(seen, SEEN_fleet), FLEET_held), mask) && !c->odd;
+}
+
+/* --- the module ------------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    PyObject *hypot; /* Python's */
+} State;
+
+/* The spread of a length of this sigma, and of what is predicted of the time. -1 with an exception. */
+static int spread_of(PyObject *module, double sigma, double *into) {
+    PyObject *numbers[] = {PyFloat_FromDouble(sigma), PyFloat_FromDouble(SPREAD)}, *found = NULL;
+    if (numbers[0] != NULL && numbers[1] != NULL)
+        found = PyObject_Vectorcall(((State *)PyModule_GetState(module))->hypot, numbers, 2, NULL);
+    *into = found == NULL ? -1.0 : PyFloat_AsDouble(found);
+    Py_XDECREF(numbers[0]);
+    Py_XDECREF(numbers[1]);
+    Py_XDECREF(found);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+PyDoc_STRVAR(fill_doc, "fill(seen) -> (features, mask), or None where plain Python has to say what they are");
+
+static PyObject *encode_fill(PyObject *module, PyObject *seen) {
+    Case c;
+    c.odd = 0;
+    if (!is_ordinary(&c, seen) || !read_asked(&c, seen))
+        Py_RETURN_NONE;
+    double sigma = c.asked[ASKED_sigma];
+    if (c.ends && (spread_of(module, sigma, &c.off[0]) < 0 || spread_of(module, sigma * TOLD_SIGMA, &c.off[1]) < 0))
+        return NULL;
+    Py_ssize_t n = c.backends * c.budgets;
+    PyObject *features = PyList_New(n * N_FEATURE), *mask = PyList_New(n + 1), *made = NULL;
+    /* Making a list may run the collector, and so any Python code: what follows does not. */
+    int filled = features == NULL || mask == NULL ? -1 : is_ordinary(&c, seen) && c.backends * c.budgets == n ? fill(&c, seen, features, mask) : 0;
+    if (filled >= 0)
+        made = filled ? PyTuple_Pack(2, features, mask) : Py_NewRef(Py_None);
+    Py_XDECREF(features);
+    Py_XDECREF(mask);
+    return made;
+}
+
+static PyMethodDef methods[] = {
+    {"fill", encode_fill, METH_O, fill_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyObject *layout(void) {
+    return Py_BuildValue("((idddddd)NNNNNNN)", ENCODER, SURE_SHARE, TOLD_SHARE, TOLD_SIGMA, SPREAD, SAME, FAR, names_of(known_names),
+                         names_of(feature_names), names_of(seen_names), names_of(asked_names), names_of(caps_names), names_of(fleet_names),
+                         names_of(constant_names));
+}
+
+static int executed(PyObject *module) {
+    PyObject *math = PyImport_ImportModule("math"), *made = layout();
+    State *state = PyModule_GetState(module);
+    state->hypot = math == NULL ? NULL : PyObject_GetAttrString(math, "hypot");
+    int failed = state->hypot == NULL || made == NULL ? -1 : PyModule_AddObjectRef(module, "LAYOUT", made);
+    Py_XDECREF(math);
+    Py_XDECREF(made);
+    return failed;
+}
+
+static int visited(PyObject *module, visitproc visit, void *arg) {
+    Py_VISIT(((State *)PyModule_GetState(module))->hypot);
+    return 0;
+}
+
+static int cleared(PyObject *module) {
+    Py_CLEAR(((State *)PyModule_GetState(module))->hypot);
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, executed}, {0, NULL}};
+
+static struct PyModuleDef module = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "_encode",
+    .m_doc = "What a request would meet, compiled.",
+    .m_size = sizeof(State),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = visited,
+    .m_clear = cleared,
+};
+
+PyMODINIT_FUNC PyInit__encode(void) { return PyModuleDef_Init(&module); }
