@@ -64,8 +64,24 @@ static int mismatch(void) {
     return -1;
 }
 
+/* Copies exactly n doubles of an array; 0 for what is none. */
+static int copied_at_once(PyObject *from, size_t n, double *into) {
+    Py_buffer view;
+    if (PyList_CheckExact(from) || PyTuple_CheckExact(from) || PyObject_GetBuffer(from, &view, PyBUF_SIMPLE | PyBUF_FORMAT) < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    int fits = strcmp(view.format, "d") == 0 && (size_t)view.len == n * sizeof(double);
+    if (fits)
+        memcpy(into, view.buf, n * sizeof(double));
+    PyBuffer_Release(&view);
+    return fits;
+}
+
 /* Copies exactly n numbers, or flags as 0 and 1. -1 with an exception. */
 static int copied(PyObject *from, size_t n, double *into, int flags) {
+    if (!flags && copied_at_once(from, n, into))
+        return 0;
     PyObject *fast = PySequence_Fast(from, "a column is no sequence");
     if (fast == NULL)
         return -1;

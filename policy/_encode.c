@@ -186,19 +186,7 @@ static Speed speed(Case *c, const Backend *to, double new) {
 
 /* --- writing the answer ---------------------------------------------------------------------------------------------- */
 
-/* One row into the list of all. -1 with an exception. */
-static int put(Case *c, PyObject *features, Py_ssize_t row, const double *x) {
-    for (Py_ssize_t i = 0; i < N_FEATURE; i++) {
-        PyObject *feature = PyFloat_FromDouble(x[i]);
-        if (feature == NULL)
-            return -1;
-        PyList_SET_ITEM(features, row * N_FEATURE + i, feature);
-        c->odd |= isnan(x[i]);
-    }
-    return 0;
-}
-
-static int fill_backend(Case *c, const Backend *to, Py_ssize_t b, PyObject *features, PyObject *mask) {
+static void fill_backend(Case *c, const Backend *to, Py_ssize_t b, double *features, PyObject *mask) {
     const double *asked = c->asked, *fleet = to->fleet, *constant = to->constant;
     double new = asked[ASKED_prompt] - to->cached * (1.0 - constant[CONSTANT_cached_cost]);
     Speed s = speed(c, to, new);
@@ -213,26 +201,24 @@ static int fill_backend(Case *c, const Backend *to, Py_ssize_t b, PyObject *feat
         double work = reading + writing * r->tokens, paid = read_usd + write_usd * r->tokens;
         const double *best = to->worth + (r->told ? KNOWN_BRIEF : KNOWN_WHOLE);
         double cut = best[KNOWN_CUT - KNOWN_WHOLE];
-        double x[N_FEATURE] = {
-            [FEATURE_ttft_s] = s.ttft,
-            [FEATURE_tpot_s] = s.tpot,
-            [FEATURE_tokens] = r->tokens,
-            [FEATURE_latency_s] = s.ttft + s.tpot * (r->tokens - 1.0),
-            [FEATURE_p_whole] = r->whole,
-            [FEATURE_p_on_time] = c->ends ? soon * ends_in_time(c, s.ttft, s.tpot, r) : soon,
-            [FEATURE_quality] = cut + (best[0] - cut) * r->whole,
-            [FEATURE_work_s] = work,
-            [FEATURE_load] = crowd,
-            [FEATURE_price] = fleet[FLEET_price],
-            [FEATURE_usd] = work * constant[CONSTANT_usd_per_s] + paid,
-            [FEATURE_pay] = paid * asked[ASKED_usd_weight],
-        };
-        if (put(c, features, b * c->budgets + k, x) < 0)
-            return -1;
+        double *x = features + (b * c->budgets + k) * N_FEATURE;
+        x[FEATURE_ttft_s] = s.ttft;
+        x[FEATURE_tpot_s] = s.tpot;
+        x[FEATURE_tokens] = r->tokens;
+        x[FEATURE_latency_s] = s.ttft + s.tpot * (r->tokens - 1.0);
+        x[FEATURE_p_whole] = r->whole;
+        x[FEATURE_p_on_time] = c->ends ? soon * ends_in_time(c, s.ttft, s.tpot, r) : soon;
+        x[FEATURE_quality] = cut + (best[0] - cut) * r->whole;
+        x[FEATURE_work_s] = work;
+        x[FEATURE_load] = crowd;
+        x[FEATURE_price] = fleet[FLEET_price];
+        x[FEATURE_usd] = work * constant[CONSTANT_usd_per_s] + paid;
+        x[FEATURE_pay] = paid * asked[ASKED_usd_weight];
+        for (int i = 0; i < N_FEATURE; i++)
+            c->odd |= isnan(x[i]);
         int can = to->able && to->usable && r->distinct && r->sure <= room;
         PyList_SET_ITEM(mask, b * c->budgets + k, Py_NewRef(can ? Py_True : Py_False));
     }
-    return 0;
 }
 
 /* Leave out backends whose queue was full a moment ago, while anybody else can answer. 0 for what is not ordinary. */
@@ -251,8 +237,8 @@ static int hold_back(Case *c, PyObject *held, PyObject *mask) {
     return 1;
 }
 
-/* 1: written; 0: not ordinary; -1 with an exception. */
-static int fill(Case *c, PyObject *seen, PyObject *features, PyObject *mask) {
+/* 0 for what is not ordinary. */
+static int fill(Case *c, PyObject *seen, double *features, PyObject *mask) {
     double caps[MOST_BUDGETS], longer = INFINITY, shorter = INFINITY;
     for (Py_ssize_t k = 0; k < c->budgets; k++)
         if (!number(item(part(seen, SEEN_caps, CAPS_tokens), k), &caps[k]) ||
@@ -267,8 +253,7 @@ static int fill(Case *c, PyObject *seen, PyObject *features, PyObject *mask) {
             shorter = to.worth[KNOWN_BRIEF_LENGTH];
             climb(c, caps, longer, shorter);
         }
-        if (fill_backend(c, &to, b, features, mask) < 0)
-            return -1;
+        fill_backend(c, &to, b, features, mask);
     }
     PyList_SET_ITEM(mask, c->backends * c->budgets, Py_NewRef(Py_True));
     return hold_back(c, PyTuple_GET_ITEM(PyTuple_GET_ITEM(seen, SEEN_fleet), FLEET_held), mask) && !c->odd;
@@ -277,7 +262,7 @@ static int fill(Case *c, PyObject *seen, PyObject *features, PyObject *mask) {
 /* --- the module ------------------------------------------------------------------------------------------------------ */
 
 typedef struct {
-    PyObject *hypot; /* Python's */
+    PyObject *hypot, *array, *d; /* Python's own, and the array's kind */
 } State;
 
 /* The spread of a length of this sigma, and of what is predicted of the time. -1 with an exception. */
@@ -292,6 +277,15 @@ static int spread_of(PyObject *module, double sigma, double *into) {
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* The bytes as an array of doubles, and the mask. */
+static PyObject *observed(PyObject *module, PyObject *bytes, PyObject *mask) {
+    State *state = PyModule_GetState(module);
+    PyObject *how[] = {state->d, bytes}, *features = PyObject_Vectorcall(state->array, how, 2, NULL);
+    PyObject *made = features == NULL ? NULL : PyTuple_Pack(2, features, mask);
+    Py_XDECREF(features);
+    return made;
+}
+
 PyDoc_STRVAR(fill_doc, "fill(seen) -> (features, mask), or None where plain Python has to say what they are");
 
 static PyObject *encode_fill(PyObject *module, PyObject *seen) {
@@ -303,12 +297,13 @@ static PyObject *encode_fill(PyObject *module, PyObject *seen) {
     if (c.ends && (spread_of(module, sigma, &c.off[0]) < 0 || spread_of(module, sigma * TOLD_SIGMA, &c.off[1]) < 0))
         return NULL;
     Py_ssize_t n = c.backends * c.budgets;
-    PyObject *features = PyList_New(n * N_FEATURE), *mask = PyList_New(n + 1), *made = NULL;
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, n * N_FEATURE * (Py_ssize_t)sizeof(double)), *mask = PyList_New(n + 1), *made = NULL;
     /* Making a list may run the collector, and so any Python code: what follows does not. */
-    int filled = features == NULL || mask == NULL ? -1 : is_ordinary(&c, seen) && c.backends * c.budgets == n ? fill(&c, seen, features, mask) : 0;
-    if (filled >= 0)
-        made = filled ? PyTuple_Pack(2, features, mask) : Py_NewRef(Py_None);
-    Py_XDECREF(features);
+    if (bytes != NULL && mask != NULL) {
+        int same = is_ordinary(&c, seen) && c.backends * c.budgets == n;
+        made = same && fill(&c, seen, (double *)PyBytes_AS_STRING(bytes), mask) ? observed(module, bytes, mask) : Py_NewRef(Py_None);
+    }
+    Py_XDECREF(bytes);
     Py_XDECREF(mask);
     return made;
 }
@@ -324,23 +319,36 @@ static PyObject *layout(void) {
                          names_of(constant_names));
 }
 
+static PyObject *imported(const char *from, const char *name) {
+    PyObject *module = PyImport_ImportModule(from), *found = module == NULL ? NULL : PyObject_GetAttrString(module, name);
+    Py_XDECREF(module);
+    return found;
+}
+
 static int executed(PyObject *module) {
-    PyObject *math = PyImport_ImportModule("math"), *made = layout();
     State *state = PyModule_GetState(module);
-    state->hypot = math == NULL ? NULL : PyObject_GetAttrString(math, "hypot");
-    int failed = state->hypot == NULL || made == NULL ? -1 : PyModule_AddObjectRef(module, "LAYOUT", made);
-    Py_XDECREF(math);
+    PyObject *made = layout();
+    state->hypot = imported("math", "hypot");
+    state->array = imported("array", "array");
+    state->d = PyUnicode_FromString("d");
+    int whole = made != NULL && state->hypot != NULL && state->array != NULL && state->d != NULL;
+    int failed = whole ? PyModule_AddObjectRef(module, "LAYOUT", made) : -1;
     Py_XDECREF(made);
     return failed;
 }
 
 static int visited(PyObject *module, visitproc visit, void *arg) {
-    Py_VISIT(((State *)PyModule_GetState(module))->hypot);
+    State *state = PyModule_GetState(module);
+    Py_VISIT(state->hypot);
+    Py_VISIT(state->array);
     return 0;
 }
 
 static int cleared(PyObject *module) {
-    Py_CLEAR(((State *)PyModule_GetState(module))->hypot);
+    State *state = PyModule_GetState(module);
+    Py_CLEAR(state->hypot);
+    Py_CLEAR(state->array);
+    Py_CLEAR(state->d);
     return 0;
 }
 

@@ -1,5 +1,7 @@
+from array import array
+
 from .encode import Seen
 
 LAYOUT: tuple[tuple[float | str, ...], ...]
 
-def fill(seen: Seen) -> tuple[list[float], list[bool]] | None: ...
+def fill(seen: Seen) -> tuple[array[float], list[bool]] | None: ...

@@ -80,6 +80,10 @@ _SAME = 1e-9  # what is known of two backends by the same numbers may differ by 
 _FAR = 1e6  # times a deadline; beyond it everything is equally hopeless
 
 
+Filled = tuple["array[float]", list[bool]]
+"""Features and mask, as `fill` writes them."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
     """What a policy sees: a flat row of FEATURES for each of the A - 1 actions that ask somebody, a mask over all A, Shed last."""
@@ -154,11 +158,11 @@ def observe(seen: Seen, *, compiled: bool = True) -> Observation:
     return Observation(features, mask, seen.asked.weight, seen)
 
 
-def _plain(seen: Seen) -> tuple[list[float], list[bool]]:
+def _plain(seen: Seen) -> Filled:
     n = len(seen.able) * len(seen.caps.tokens)
     features, mask = [0.0] * (n * N_FEATURES), [True] * (n + 1)
     fill(features, mask, seen)
-    return features, mask
+    return array("d", features), mask
 
 
 def asked_of(ask: Ask) -> Asked:
@@ -349,7 +353,7 @@ LAYOUT = (
 )
 """What compiled code has to have been written for."""
 
-Compiled: Callable[[Seen], tuple[list[float], list[bool]] | None] | None = None
+Compiled: Callable[[Seen], Filled | None] | None = None
 """Does what `fill` does, in `_encode.c`; None for what it leaves to plain Python."""
 try:
     from . import _encode

@@ -161,9 +161,9 @@ class Metrics:
 
     def classified(self, how: str, took_s: float) -> None:
         """What told an ask's task, and how long it took where a text was read."""
-        self._child("bestserve_classify_total", how).inc()
+        self._count("bestserve_classify_total", how)
         if how == "text":
-            self._child("bestserve_classify_seconds").observe(took_s)
+            self._observe(took_s, "bestserve_classify_seconds")
 
     def fell_back(self) -> None:
         """The policy failed and the fallback decided."""

@@ -27,7 +27,7 @@ def test_an_observation_is_the_same_to_the_bit():
 
     compiled(encode.fill)(x, mask, arrays(plain.seen))
 
-    assert x.tolist() == plain.features
+    assert x.tolist() == list(plain.features)
     assert mask.tolist() == plain.mask
 
 
