@@ -1,5 +1,6 @@
 /* The compiled twin of `fill` in encode.py. That one is the specification; tests/policy/test_encode.py holds the two together, to the
-   last bit: these numbers are named by a hash in the replay log, and worked out again from it.
+   last bit: these numbers are named by a hash in the replay log, and worked out again from it. And of `worth_of`, whose sums BLAS adds up
+   in an order of its own.
 
    Plan
        The same operations in the same order, and the C library's functions, which are those that Python's `math` calls. (`hypot` is
@@ -12,12 +13,13 @@
 
 #include "_seen.h"
 #include <float.h>
+#include <string.h>
 
 #define KNOWN(X) X(KNOWN, WHOLE) X(KNOWN, CUT) X(KNOWN, BRIEF) X(KNOWN, BRIEF_CUT) X(KNOWN, BRIEF_LENGTH) X(KNOWN, LONGER)
 COUNTED(KNOWN, KNOWN, known_names)
 
 /* As in encode.py. */
-enum { ENCODER = 2, MOST_BUDGETS = 64 }; /* beyond so many it is left to plain Python */
+enum { ENCODER = 2, MOST_BUDGETS = 64, MOST_TASKS = 64 }; /* beyond so many it is left to plain Python */
 static const double SURE_SHARE = 0.5, TOLD_SHARE = 0.7, TOLD_SIGMA = 0.75, SPREAD = 0.25, STEEP = 1.702 / 0.25, SAME = 1e-9, FAR = 1e6;
 
 typedef struct {
@@ -308,8 +310,37 @@ static PyObject *encode_fill(PyObject *module, PyObject *seen) {
     return made;
 }
 
+PyDoc_STRVAR(worth_doc, "worth_of(knowledge, task) -> what is known of each backend at a task, or None where plain Python has to say it");
+
+static PyObject *encode_worth(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs) {
+    double task[MOST_TASKS], *known;
+    Py_buffer view;
+    if (nargs != 2 || !PyTuple_Check(args[1]) || PyObject_GetBuffer(args[0], &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) {
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    Py_ssize_t tasks = PyTuple_GET_SIZE(args[1]), i = 0;
+    int ok = view.ndim == 2 && view.shape[1] == tasks && tasks <= MOST_TASKS && strcmp(view.format, "d") == 0;
+    for (Py_ssize_t t = 0; ok && t < tasks; t++)
+        ok = number(PyTuple_GET_ITEM(args[1], t), &task[t]);
+    PyObject *worth = ok ? PyList_New(view.shape[0]) : Py_NewRef(Py_None);
+    for (known = view.buf; ok && worth != NULL && i < view.shape[0]; i++, known += tasks) {
+        double sum = 0.0;
+        for (Py_ssize_t t = 0; t < tasks; t++)
+            sum += known[t] * task[t];
+        PyObject *each = PyFloat_FromDouble(sum);
+        if (each == NULL)
+            Py_CLEAR(worth);
+        else
+            PyList_SET_ITEM(worth, i, each);
+    }
+    PyBuffer_Release(&view);
+    return worth;
+}
+
 static PyMethodDef methods[] = {
     {"fill", encode_fill, METH_O, fill_doc},
+    {"worth_of", (PyCFunction)(void (*)(void))encode_worth, METH_FASTCALL, worth_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -17,11 +17,11 @@ What is not handled
 
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -146,14 +146,16 @@ def encode(ask: Ask, view: FleetView, budgets: tuple[Budget, ...], cached: Colum
 
 def seen_of(ask: Ask, view: FleetView, budgets: tuple[Budget, ...], cached: Column | None = None) -> Seen:
     """The facts as numbers."""
-    worth: Column = worth_of(view.knowledge, np.array(ask.task)).tolist()
+    worth: Column | None = quick.worth_of(view.knowledge, ask.task) if quick is not None else None
+    if worth is None:
+        worth = worth_of(view.knowledge, np.array(ask.task)).tolist()
     able = admitted(ask.allowed, ask.needs, view.backends)
     return Seen(asked_of(ask), caps_of(budgets), view.columns, view.constants, worth, able, cached or [0.0] * len(view.backends))
 
 
 def observe(seen: Seen, *, compiled: bool = True) -> Observation:
     """The facts as features. Compiled code and plain Python give the same, to the bit."""
-    made = Compiled(seen) if compiled and Compiled is not None else None
+    made = quick.fill(seen) if compiled and quick is not None else None
     features, mask = _plain(seen) if made is None else made
     return Observation(features, mask, seen.asked.weight, seen)
 
@@ -353,12 +355,23 @@ LAYOUT = (
 )
 """What compiled code has to have been written for."""
 
-Compiled: Callable[[Seen], Filled | None] | None = None
-"""Does what `fill` does, in `_encode.c`; None for what it leaves to plain Python."""
+
+class Quick(Protocol):
+    """`_encode.c`: what `fill` and `worth_of` do. None for what it leaves to plain Python."""
+
+    def fill(self, seen: Seen) -> Filled | None:
+        """Features and mask, to the bit."""
+        ...
+
+    def worth_of(self, knowledge: Floats, task: tuple[float, ...]) -> list[float] | None:
+        """(B * KNOWN,)."""
+        ...
+
+
+quick: Quick | None = None
 try:
     from . import _encode
 except ImportError:  # built where there was no compiler
     pass
 else:
-    if _encode.LAYOUT == LAYOUT:  # else it was built from an older source
-        Compiled = _encode.fill
+    quick = _encode if _encode.LAYOUT == LAYOUT else None  # one that was built from an older source

@@ -231,7 +231,8 @@ class Fleet:
         picture = bk.Look.of(len(self._order))
         kept = self._kept._replace(open=bk.total(self._kept.open, self._siblings)) if self._with_siblings else self._kept
         bk.look(picture, kept, self._constants.max_running, self._most, now)
-        columns = Columns(now=now, arrival_rate=self.arrival_rate(now), price=self._prices, **picture._asdict())
+        usable, held, in_flight, prefill, decode, kv, places, age, first, each = picture
+        columns = Columns(now, self.arrival_rate(now), usable, held, in_flight, prefill, decode, kv, places, age, self._prices, first, each)
         return FleetView(self._order, self._constants, columns, self._knowledge)
 
     def arrival_rate(self, now: float) -> float:

@@ -7,12 +7,14 @@ from array import array
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from bestserve.policy import encode as encoding
 from bestserve.policy import task
 from bestserve.policy.books import Open
 from bestserve.policy.encode import FEATURES, Seen, encode, observe, phi
-from bestserve.policy.facts import SLO, Budget, Length, Load
+from bestserve.policy.facts import SLO, TASKS, Budget, Length, Load
 from bestserve.policy.fleet import Fleet
 from bestserve.policy.numeric import Column
 from tests.policy.facts_at_random import SEEN
@@ -235,7 +237,7 @@ def test_it_is_compiled_for_these_sources():
     from bestserve.policy import _encode
 
     assert _encode.LAYOUT == encoding.LAYOUT
-    assert encoding.Compiled is not None
+    assert encoding.quick is not None
 
 
 @needs_compiler
@@ -244,7 +246,7 @@ def test_it_is_compiled_for_these_sources():
 def test_compiled_and_plain_see_the_same_to_the_bit(facts):
     """Whatever the fleet, the request, its deadlines and the budgets; so both give an observation one name."""
     quick, plain = observe(facts), observe(facts, compiled=False)
-    made = encoding.Compiled(facts)
+    made = encoding.quick.fill(facts)
 
     assert (made is None) == (not facts.able)
     assert bits(quick.features) == bits(plain.features)
@@ -283,7 +285,7 @@ def changed(**columns: object) -> Seen:
 def test_what_has_no_number_is_left_to_plain_python(columns):
     """Which says what is wrong with it, or what it comes to nevertheless."""
     facts, said = changed(**columns), []
-    assert encoding.Compiled is None or encoding.Compiled(facts) is None
+    assert encoding.quick is None or encoding.quick.fill(facts) is None
     for compiled in (True, False):
         try:
             said.append(bits(observe(facts, compiled=compiled).features))
@@ -310,8 +312,21 @@ def test_what_is_no_list_of_floats_is_left_to_plain_python():
         (1, 2, 3),
         None,
     ):
-        assert encoding.Compiled(facts) is None
+        assert encoding.quick.fill(facts) is None
     assert observe(changed(in_flight=np.zeros(3))).digest() == observe(PLAIN).digest()
+
+
+@needs_compiler
+@given(arrays(np.float64, st.tuples(st.integers(1, 40), st.just(len(TASKS))), elements=st.floats(-10, 10)), st.data())
+def test_what_is_known_is_weighed_alike(knowledge, data):
+    """By compiled code as by numpy, but for the order of summing; what is no table of doubles is left to numpy."""
+    task = tuple(data.draw(st.lists(st.floats(0, 1), min_size=len(TASKS), max_size=len(TASKS))))
+
+    np.testing.assert_allclose(encoding.quick.worth_of(knowledge, task), encoding.worth_of(knowledge, np.array(task)), rtol=0, atol=1e-12)
+    for other in (knowledge.astype(np.float32), knowledge[:, ::-1], knowledge[0:0].ravel(), knowledge.tolist(), None):
+        assert encoding.quick.worth_of(other, task) is None
+    assert encoding.quick.worth_of(knowledge, task[:-1]) is None
+    assert encoding.quick.worth_of(knowledge, (1, *task[1:])) is None
 
 
 @needs_compiler
@@ -321,8 +336,10 @@ def test_encoding_keeps_nothing():
     def some(n: int) -> int:
         for _ in range(n):
             observe(PLAIN)
-            encoding.Compiled(changed(prefill_rate=[1e4, 1e4, 0.0]))
+            encoding.quick.worth_of(knowledge, (0.0,) * len(TASKS))
+            encoding.quick.fill(changed(prefill_rate=[1e4, 1e4, 0.0]))
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
+    knowledge = Fleet(LADDER).view(0.0).knowledge
     before = some(500)
     assert some(5000) - before < 2000  # KiB; one list leaked in each would be more
