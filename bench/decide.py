@@ -1,15 +1,17 @@
 """What one live decision takes: encode, score, choose. One thread, no server, hot: `python bench/decide.py [--rounds N]`.
 
-The actor is an untaught network of the usual size, which thinks as long as a taught one; plain, and compiled where it is. Percentiles
-are over decisions; of each the quietest round counts.
+The actor is an untaught network of the usual size, which thinks as long as a taught one. Each by plain Python, and by compiled code for
+what is compiled. Percentiles are over decisions; of each the quietest round counts.
 """
 
 import time
+from unittest import mock
 
 import click
 import numpy as np
 
 from bestserve import profiles
+from bestserve.policy import encode
 from bestserve.policy.actor import Actor
 from bestserve.policy.checkpoint import Checkpoint
 from bestserve.policy.decide import Chooser, actions_of, decide
@@ -31,11 +33,13 @@ def main(rounds: int, decisions: int) -> None:
     """Print a line for each size of fleet and policy."""
     for n in (3, 16):
         backends = tuple(Backend(f"b{i}", "m", profiles.load(NAMES[i % 3])) for i in range(n))
-        policies = {name: RULES[name] for name in ("deadline-greedy", "bid-price")}
-        for name, policy in (policies | {"actor, plain": _actor(compiled=False), "actor": _actor()}).items():
-            took = measured(backends, Chooser(name, policy, actions_of(backends, BUDGETS), BUDGETS), rounds, decisions)
-            p50, p99 = np.percentile(took, (50, 99))
-            click.echo(f"{n:2} backends x {len(BUDGETS)} budgets  {name:16} p50 {p50:6.1f} us  p99 {p99:6.1f} us")
+        for name in ("deadline-greedy", "bid-price", "actor"):
+            for how, quick in (("plain", None), ("compiled", encode.quick)):
+                policy = RULES.get(name) or _actor(compiled=quick is not None)
+                chooser = Chooser(name, policy, actions_of(backends, BUDGETS), BUDGETS)
+                with mock.patch.object(encode, "quick", quick):
+                    p50, p99 = np.percentile(measured(backends, chooser, rounds, decisions), (50, 99))
+                click.echo(f"{n:2} backends x {len(BUDGETS)} budgets  {name:15} {how:8} p50 {p50:6.1f} us  p99 {p99:6.1f} us")
 
 
 def measured(backends: tuple[Backend, ...], chooser: Chooser, rounds: int, decisions: int) -> list[float]:

@@ -11,6 +11,8 @@ Plan
     one Observation, live, in simulation and in retraining. What depends on the backend alone is worked out once a backend, what depends
     on length and budget once for backends of which the same length is expected.
 
+    Where there was a compiler when the package was built, `_encode.c` does the same, to the bit (docs/decisions/0025).
+
 What is not handled
     Where a prediction has been off lately it is corrected (`pace`), as a whole and not constant by constant.
 """
