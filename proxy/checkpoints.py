@@ -1,6 +1,5 @@
 """Where learned policies are read from, and written to: files, whole or not at all."""
 
-import os
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -34,10 +33,5 @@ def load(path: Path) -> Checkpoint:
 def save(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     """Write one, in one move; returns it as it will be read."""
     data = to_bytes(checkpoint)
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    files.write(path, data)
     return from_bytes(data)

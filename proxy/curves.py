@@ -8,6 +8,7 @@ from typing import Any
 
 from bestserve.policy.checkpoint import PARAMETERS
 
+from . import files
 from .report import STYLE
 
 PANELS = (
@@ -26,9 +27,7 @@ def draw(path: Path, log: Sequence[dict[str, Any]]) -> None:
         lines = [line for line in log if line["kind"] == kind]
         if lines:
             page += [f"<h2>{escape(title)}</h2>", _panel([line[x] for line in lines], {y: [line[y] for line in lines] for y in ys})]
-    aside = path.with_name(path.name + ".part")
-    aside.write_text("\n".join(page) + "\n</body></html>\n", encoding="utf-8")
-    aside.replace(path)
+    files.write(path, ("\n".join(page) + "\n</body></html>\n").encode(), lasting=False)
 
 
 def _panel(x: list[float], ys: dict[str, list[float]]) -> str:

@@ -29,7 +29,7 @@ import orjson
 
 from bestserve.policy.checkpoint import Checkpoint, from_bytes
 
-from . import checkpoints
+from . import checkpoints, files
 
 CURRENT, HISTORY, LOCK = "current", "history.jsonl", "lock"
 MOST_BEFORE = 20
@@ -261,16 +261,7 @@ def _whole(number: int, size: int) -> int:
 
 def _write(path: Path, data: bytes) -> None:
     """Whole or not at all. Raises OSError."""
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
+    files.write(path, data)
     _settle(path.parent)
 
 

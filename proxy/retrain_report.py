@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from . import files
 from .report import STYLE
 
 Said = dict[str, Any]
@@ -43,9 +44,7 @@ def write(path: Path, said: Said) -> None:
         page += [f"<h2>{escape(heading)}</h2><table><tr>", *(f"<th>{escape(column)}</th>" for column in columns), "</tr>"]
         page += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in lines]
         page.append("</table>")
-    aside = path.with_name(path.name + ".part")
-    aside.write_text("\n".join(page) + "\n</body></html>\n", encoding="utf-8")
-    aside.replace(path)
+    files.write(path, ("\n".join(page) + "\n</body></html>\n").encode(), lasting=False)
 
 
 def _head(said: Said) -> Iterator[str]:

@@ -21,6 +21,7 @@ from bestserve.policy.record import Record
 from bestserve.policy.reward import reward
 from bestserve.profiles import Profile
 
+from . import files
 from .config import Canary
 from .dialects.openai import CAPS
 
@@ -75,9 +76,7 @@ def share(directory: Path, version: str, writer: str, mine: Mapping[int, Sums]) 
     """Let the others know. Raises OSError."""
     folder = directory / FOLDER / version
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{writer}.part"
-    aside.write_bytes(orjson.dumps({str(window): list(sums) for window, sums in mine.items()}))
-    aside.replace(folder / f"{writer}.json")
+    files.write(folder / f"{writer}.json", orjson.dumps({str(window): list(sums) for window, sums in mine.items()}), lasting=False)
 
 
 def shared(directory: Path, version: str, writer: str) -> list[dict[int, Sums]]:

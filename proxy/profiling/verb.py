@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bestserve.profiles import BadProfile, find, load
+from bestserve.proxy import files
 from bestserve.proxy.dialects.sglang import Limits
 from bestserve.proxy.errors import BackendFailure
 from bestserve.proxy.upstream import Upstream
@@ -174,9 +175,7 @@ def _write(wanted: Wanted, result: Result, header: Header, base: Path | None) ->
     gpu = wanted.gpu or limits.device
     given = write.Given(wanted.out.stem, wanted.model, wanted.params_b, gpu, limits.n_gpus)
     text = write.text(write.Facts(given, result.numbers, result.comment), base)
-    aside = wanted.out.with_suffix(".toml.part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(wanted.out)
+    files.write(wanted.out, text.encode())
     if wanted.plots is not None:
         plots.draw(result, wanted.out.stem, wanted.plots)
 

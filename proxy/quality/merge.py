@@ -8,8 +8,6 @@ instruction does to the length is a ratio on the same prompts, and is taken from
 """
 
 import math
-import os
-import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from bestserve.policy import estimate
 from bestserve.policy.estimate import Estimate, LogNormal, Prior
 from bestserve.policy.lengths import refined
 from bestserve.profiles import Profile, Source
+from bestserve.proxy import files
 
 from .tally import Shortening, Tally
 
@@ -86,21 +85,7 @@ def write(base: str | Path, numbers: list[Merged], out: Path) -> None:
         table[key] = entry
     text = tomlkit.dumps(document)
     profiles.parse(tomllib.loads(text), name=out.stem)
-    _replace(out, text)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    files.write(out, text.encode())
 
 
 @dataclass(frozen=True, slots=True)
