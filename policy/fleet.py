@@ -62,6 +62,7 @@ class Ticket:
     kv: float
     predicted: tuple[float, float] = (0.0, 0.0)  # seconds to the first token, and for each after it; 0 when nothing was
     paces: tuple[float, float] = (1.0, 1.0)  # that these predictions held by
+    engine: Engine | None = None  # what was believed of the backend's
     trial: bool = False
     ended: bool = False
 
@@ -109,11 +110,18 @@ class Fleet:
         self._kept, self._siblings, self._with_siblings = after, Open.of(n), False
         self._entries, self._order = entries, tuple(wanted.values())
         self._column = {name: i for i, name in enumerate(wanted)}
-        self._constants, self._knowledge = Constants.of(self._order), knowledge_of(self._order)
+        self._constants, self._knowledge = self._with_limits(Constants.of(self._order)), knowledge_of(self._order)
         self._most = [math.inf if b.max_in_flight is None else float(b.max_in_flight) for b in self._order]
         if list(before) != list(wanted):
             self._prices = [0.0] * n
         self.recent.clear()
+
+    def _with_limits(self, constants: Constants) -> Constants:
+        """With what the backends have said of their own limits."""
+        for b, entry in enumerate(self._entries):
+            if entry.load is not None:
+                constants = constants.with_limits(b, entry.load.max_running, entry.load.kv_tokens)
+        return constants
 
     def _carry(self, entry: _Entry, i: int, after: Kept, j: int, engine: Engine) -> None:
         """Carry what is kept of a backend into another table. Its paces are beside what is believed of its engine."""
@@ -202,6 +210,7 @@ class Fleet:
             ticket.paces = bk.pace_of(self._kept.first, b, now), bk.pace_of(self._kept.each, b, now)
             row = decision.index * N_FEATURES
             ticket.predicted = decision.observation.features[row + TTFT], decision.observation.features[row + TPOT]
+            ticket.engine = self._order[b].profile.engine
         self._add(name, 1.0, ticket.prefill, ticket.decode, ticket.kv)
         return ticket
 
@@ -294,8 +303,8 @@ class Fleet:
     def _time(self, b: int, ticket: Ticket, outcome: Outcome, now: float) -> None:
         """What a streamed answer took, beside what was predicted. (Of an answer in one piece the parts are not known.)"""
         tokens = outcome.completion_tokens or 0
-        if outcome.ending is not Ending.DONE or outcome.ttft_s is None:
-            return
+        if outcome.ending is not Ending.DONE or outcome.ttft_s is None or ticket.engine != self._order[b].profile.engine:
+            return  # the paces are beside what is believed now, and that was predicted by another belief
         bk.learn_pace(self._kept.first, b, now, outcome.ttft_s, ticket.predicted[0], ticket.paces[0])
         if tokens > 1:
             each = (outcome.total_s - outcome.ttft_s) / (tokens - 1)

@@ -4,8 +4,9 @@ import pytest
 
 from bestserve import profiles
 from bestserve.policy.calibration import BadCalibration, Corrected, calibrated, parsed, plain
-from bestserve.policy.facts import KNOWN, LONGER, TASKS, WHOLE, Backend, Constants, knowledge_of
+from bestserve.policy.facts import KNOWN, LONGER, TASKS, WHOLE, Backend, Constants, Load, knowledge_of
 from bestserve.policy.fleet import Fleet
+from tests.policy.facts_by_hand import decision, outcome
 
 PROFILE = profiles.load("qwen3-8b-h100")
 BACKENDS = (Backend("a", PROFILE.model, PROFILE), Backend("b", PROFILE.model, PROFILE))
@@ -81,3 +82,28 @@ def test_a_pace_comes_back_with_the_belief_that_it_stood_beside():
         fleet.replace(beliefs)
         assert fleet.view(0.0).columns.pace_each[1] == pace
     assert fast < 1.0 < slow
+
+
+def test_what_was_predicted_by_one_belief_teaches_nothing_of_another():
+    """An answer begun in the turn of a policy that believes the backend fast, and ended in the turn of one that does not."""
+    fleet, otherwise = Fleet(BACKENDS), calibrated(BACKENDS, CALIBRATION)
+    ticket = fleet.begin(decision(fleet, "b", allowed=frozenset("b")), 0.0)
+    slow = outcome(ttft_s=9.0, total_s=99.0)
+    fleet.replace(otherwise)
+    fleet.end(ticket, slow, 99.0)
+    assert fleet.view(99.0).columns.pace_first[1] == 1.0
+    ticket = fleet.begin(decision(fleet, "b", allowed=frozenset("b")), 99.0)
+    fleet.replace(otherwise)
+    fleet.end(ticket, slow, 198.0)
+    assert fleet.view(198.0).columns.pace_first[1] > 1.0
+
+
+def test_what_a_backend_said_of_its_limits_outlasts_a_belief():
+    """Policies take turns more often than backends report."""
+    fleet = Fleet(BACKENDS)
+    fleet.observe("b", Load(0, 0, 0, max_running=4, kv_tokens=1000), 0.0)
+    fleet.replace(calibrated(BACKENDS, CALIBRATION))
+    constants = fleet.view(0.0).constants
+    assert (constants.max_running[1], constants.kv_capacity[1]) == (4.0, 1000.0)
+    fleet.replace(reversed(BACKENDS))
+    assert fleet.view(0.0).constants.max_running == [4.0, float(PROFILE.engine.max_running)]
