@@ -106,10 +106,14 @@ class Judge:
                     if settings is None or not self._has_time(settings):
                         self.metrics.judged("passed_over")
                         continue
-                    if bench is None or bench.settings != settings:
-                        await _left(bench)
-                        bench, self.has_asked = _Bench(settings, self._state_dir), True
-                    await self._judge(bench, case)
+                    try:
+                        if bench is None or bench.settings != settings:
+                            gone, bench, self.has_asked = bench, _Bench(settings, self._state_dir), True
+                            await _left(gone)
+                        await self._judge(bench, case)
+                    except Exception:
+                        log.exception("judging failed; it goes on with the next answer")
+                        self.metrics.judged("failed")
         finally:
             await _left(bench)
 

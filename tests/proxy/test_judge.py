@@ -1,8 +1,14 @@
 """What a config has to say of a judge before anything is paid to one."""
 
+import asyncio
+import time
+
 import pytest
 
 from bestserve.proxy.config import BadConfig, Config, parse
+from bestserve.proxy.judge import Case, Judge
+from bestserve.proxy.memory import Memory
+from bestserve.proxy.metrics import Metrics
 from tests.with_litellm import WITH_LITELLM
 
 pytestmark = [pytest.mark.timeout(240), *WITH_LITELLM]
@@ -62,3 +68,39 @@ def test_nobody_judges_by_default():
     assert (
         parse("backends: [{name: a, url: 'http://h', model: m, profile: qwen3-1.7b-h100}]\njudge: none", {}, source="c.yaml").judge is None
     )
+
+
+def test_what_goes_wrong_between_two_answers_ends_no_judging(monkeypatch):
+    """A judge that cannot be left, or made, costs the answer that was at hand; the next one is judged."""
+    asked = []
+
+    class Bench:
+        def __init__(self, settings, state_dir) -> None:
+            self.settings = settings
+            if not asked:
+                asked.append(None)
+                raise RuntimeError("can't start new thread")
+
+        async def ask(self, case, wall):
+            asked.append(case.decision)
+            return None, 0.0
+
+        async def leave(self) -> None:
+            pass
+
+    async def two() -> None:
+        judging = asyncio.create_task(judge.keep_judging())
+        for name in ("first", "second"):
+            judge.offer(Case(name, "key", b"[]", b"{}", stream=False))
+            await asyncio.sleep(0)
+        judging.cancel()
+        await asyncio.gather(judging, return_exceptions=True)
+
+    monkeypatch.setattr("bestserve.proxy.judge._Bench", Bench)
+    metrics = Metrics()
+    judge = Judge(metrics, Memory(metrics, wall=time.time, clock=time.monotonic), time.time, lambda: 0.0, time.monotonic)
+    judge.adopt(read(f"model: openai/gpt-4o, {CAP}"))
+    asyncio.run(two())
+
+    assert asked == [None, "second"]
+    assert b'bestserve_judge_total{result="failed"} 1.0' in metrics.exposition()
