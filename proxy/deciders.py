@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bestserve.policy.actor import Actor
@@ -33,19 +34,25 @@ class Deciders:
     trial: Trial | None = field(init=False, default=None)
     finding: Finding | None = field(init=False, default=None)  # of the trial
     _config: Config = field(init=False)
-    _backends: tuple[Backend, ...] = field(init=False, default=())
+    _directory: Path | None = field(init=False, default=None)  # that is followed
+    backends: tuple[Backend, ...] = field(init=False, default=())  # as the config says they are
     _named: Chooser = field(init=False)  # what the config says, where nothing is published
     _told: str | None = field(init=False, default=None)  # what stands, as the metrics know it
     _vetoed: set[str] = field(init=False, default_factory=set)  # versions that went in this process alone
 
     def adopt(self, config: Config, backends: tuple[Backend, ...]) -> None:
-        """Decide by another config, about other backends."""
-        self._config, self._backends = config, backends
+        """Decide by another config, about other backends. At the first one what is published is read at once; where a reload names
+        another directory, whoever follows it (`follow.Follower`) reads it, in a thread: until then the config's own policy decides."""
+        self._config, self.backends = config, backends
         self._named, refusal = chosen(config, backends)
         if refusal is not None:
             log.error(refusal)
             self.metrics.refused_policy()
-        self.take_up(take(config.policy.dir, [typical.observation(config)], self.taken) if config.policy.follows else NOTHING)
+        before, self._directory = self._directory, config.policy.dir if config.policy.follows else None
+        if self._directory != before:
+            self.taken = NOTHING
+        starts = self._told is None and self._directory is not None
+        self.take_up(take(config.policy.dir, [typical.observation(config)]) if starts else self.taken)
 
     def take_up(self, taken: Taken) -> None:
         """Let what is published decide, from the next request on. Requests under way keep what decided them."""
@@ -53,7 +60,7 @@ class Deciders:
             log.error("a published policy is not taken up: %s", refusal)
             self.metrics.refused_policy()
         config, self.taken = self._config, taken
-        self.chooser = self._named if taken.standing is None else learned(taken.standing, config, self._backends)
+        self.chooser = self._named if taken.standing is None else learned(taken.standing, config, self.backends)
         is_learned = isinstance(self.chooser.policy, Actor) or taken.challenger is not None
         self.fallback = ruled(config.policy.fallback if is_learned else "deadline-greedy", self.chooser.actions, config.budgets)
         before, self.trial = self.trial, self._trial(taken)
@@ -102,8 +109,8 @@ class Deciders:
         if taken.challenger is None or pointer.version is None or pointer.version in self._vetoed:
             return None
         sums = before.sums if before is not None and (before.version, before.since) == (pointer.version, pointer.since) else {}
-        chooser = learned(taken.challenger, self._config, self._backends)
-        profiles = {backend.name: backend.profile for backend in calibrated(self._backends, chooser.calibration)}
+        chooser = learned(taken.challenger, self._config, self.backends)
+        profiles = {backend.name: backend.profile for backend in calibrated(self.backends, chooser.calibration)}
         return Trial(pointer.version, pointer.since, rules_of(self._config.policy.canary), chooser, profiles, sums)
 
     def _say(self, before: Trial | None) -> None:

@@ -21,7 +21,7 @@ from bestserve.policy.ranges import strange
 from . import published, takeup, typical
 from .published import Unpublished
 from .serving import Serving
-from .takeup import Mark
+from .takeup import Mark, Taken
 from .trial import Trial, forget, share, shared
 
 P = ParamSpec("P")
@@ -55,6 +55,7 @@ class Follower:
     here: Serving
     writer: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     _mark: Mark | None = None
+    _taken: Taken | None = None  # what it left there: at a reload it may be gone
     _failed: dict[str, str] = field(default_factory=dict)  # what was last said of reading and of writing the directory
     _written: int = 0  # windows
     _judged: int = 0
@@ -75,16 +76,18 @@ class Follower:
 
     async def _look(self, directory: Path) -> None:
         mark = await asyncio.to_thread(takeup.mark, directory)
-        if mark == self._mark and not self.here.deciders.taken.refusals:
+        if mark == self._mark and self.here.deciders.taken is self._taken and not self._taken.refusals:
             return
         samples = self.here.samples(SAMPLES) or [typical.observation(self.here.config)]
         taken = await asyncio.to_thread(takeup.take, directory, samples, self.here.deciders.taken)
+        if directory != self.here.config.policy.dir:  # reloaded meanwhile
+            return
         if taken.key != self.here.deciders.taken.key:
             before = self.here.deciders.trial
             self.here.deciders.take_up(taken)
             if before is not None and not (taken.pointer.trial and taken.pointer.version == before.version):
                 await asyncio.to_thread(forget, directory, before.version)
-        self._mark = mark
+        self._mark, self._taken = mark, self.here.deciders.taken
 
     async def _try(self, trial: Trial, directory: Path) -> None:
         """Write down what was seen, once a window; and conclude, when all have."""

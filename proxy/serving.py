@@ -123,7 +123,7 @@ class Serving:
     def _hand_over(self, chooser: Chooser) -> None:
         """Let another policy decide from the next request on, and believe of the backends what it brings."""
         if chooser.calibration != self.turn.calibration:
-            self.fleet.replace(calibrated(self.config.facts(), chooser.calibration))
+            self.fleet.replace(calibrated(self.deciders.backends, chooser.calibration))
             self.reading.believe(self.fleet.backends)
             for longer in self.reading.longer():
                 self.fleet.expect_longer(*longer)

@@ -95,6 +95,28 @@ async def test_what_was_published_before_the_start_decides_from_the_first_reques
         assert await decided(here) == "deadline-greedy"
 
 
+async def test_another_directory_is_another_matter(tmp_path, monkeypatch):
+    """After a reload that names one, nothing of the one before decides, though the new one cannot be read. No reload reads either."""
+    version = published.publish(tmp_path / "policies", sound(), {})
+    published.promote(tmp_path / "policies", version, "")
+    async with world(tmp_path, policy="deadline-greedy") as here:
+        there, before = tmp_path / "elsewhere", here.config
+        there.mkdir()
+        (there / published.CURRENT).write_text("{")
+        elsewhere = before.model_copy(update={"policy": before.policy.model_copy(update={"dir": there})})
+        follower = Follower(here.serving)
+        await follower.step()
+        with monkeypatch.context() as patched:
+            patched.setattr("bestserve.proxy.deciders.take", None)
+            here.serving.adopt(elsewhere)
+        assert await decided(here) == "deadline-greedy"
+        await follower.step()
+        assert await decided(here) == "deadline-greedy"
+        here.serving.adopt(before)
+        await follower.step()
+        assert await decided(here) == f"actor-{version[-8:]}"
+
+
 def junk(there: Path, version: str) -> None:
     (there / f"{version}.ckpt").write_bytes(b"junk")
 
