@@ -33,7 +33,11 @@ from bestserve.proxy.workloads import Course
 HEURISTICS = ("bid-price", "deadline-greedy", "weighted-score", "least-loaded")
 FIRST_SEED = 1000
 SHARES = (0.06, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-"""Of what the fleet can do at most, by its profiles."""
+RANGES = ((0.01, 0.3), (0.05, 0.5), (0.05, 1.2))
+"""Both of what the fleet can do at most, by its profiles; the second of arrivals that jump."""
+
+MANY = 8
+"""GPUs that a fleet is held against, as in the paper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +146,47 @@ def availability(study: Study, policy: str) -> float:
     return rates[high] if high < len(rates) else 0.0
 
 
-def windows(study: Study, policy: str) -> dict[str, Any]:
+def windows(study: Study, policy: str) -> list[dict[str, Any]]:
     """Share of windows at 96 and 98 % of peak on unpredictable workloads, against the best static serving of each."""
     most, statics = capacity(study.fleet.places, demand_of(study.fleet)), static_all(study.fleet.places)
-    case = Case("", f"unpredictable:{0.01 * most:.3g}-{0.3 * most:.3g}:15")
-    said = {}
-    for share in ("windows_96", "windows_98"):
-        found = study.rewards([case], [policy, *statics], lambda played: getattr(played.summary, share))  # noqa: B023
-        best = max(statics, key=lambda name: found[case, name].mean())
-        said[share] = {"policy": found[case, policy].mean(), "best static": found[case, best].mean(), "which": best}
-    return said
+    rows = []
+    for low, high in RANGES:
+        case, row = Case("", f"unpredictable:{low * most:.3g}-{high * most:.3g}:15"), {"capacity": f"{low:g} to {high:g}"}
+        for share in ("windows_96", "windows_98"):
+            found = study.rewards([case], [policy, *statics], lambda played: getattr(played.summary, share))  # noqa: B023
+            best = max(statics, key=lambda name: found[case, name].mean())
+            ours, theirs = (found[case, name].mean() for name in (policy, best))
+            row |= {share: ours, f"best static, {share[-2:]}": f"{theirs:.3f} ({best.partition(':')[2]})"}
+            row[f"times, {share[-2:]}"] = ours / theirs if theirs else math.inf
+        rows.append(row)
+    return rows
+
+
+def per_gpu(study: Study, policy: str) -> list[dict[str, Any]]:
+    """Quality on time for each GPU, beside that of MANY GPUs that all run the largest model, at the same arrivals."""
+    places = study.fleet.places
+    most, gpus = capacity(places, demand_of(study.fleet)), sum(backend.profile.n_gpus for backend in places.backends)
+    large = max(places.backends, key=lambda backend: backend.profile.params_b)
+    n = MANY // large.profile.n_gpus
+    many = replace(places, backends=tuple(replace(large, name=f"large-{i + 1}") for i in range(n)))
+    beside = Study(replace(study.fleet, places=many), None, len(study.seeds), study.seconds, study.jobs)
+    cases = [
+        Case("unpredictable, 0.05 to 1.2", f"unpredictable:{0.05 * most:.3g}-{1.2 * most:.3g}:15"),
+        *(Case(f"{share:g} of capacity", f"poisson:{share * most:.3g}") for share in SHARES[:-2]),
+    ]
+    static = "static-all:large@none"
+    ours, theirs = (one.rewards(cases, [name], quality) for one, name in ((study, policy), (beside, static)))
+    rows = []
+    for case in cases:
+        each, their = ours[case, policy] / gpus, theirs[case, static] / MANY
+        ratio, spread = against(each, their)
+        rows.append({"case": case.label, "per GPU": each.mean(), f"{MANY} GPUs, large": their.mean(), "ratio": ratio, "±": spread})
+    return rows
+
+
+def quality(played: Played) -> float:
+    """On time, mean over requests."""
+    return played.summary.quality if played.summary else math.nan
 
 
 @click.command()
@@ -161,7 +196,9 @@ def windows(study: Study, policy: str) -> dict[str, Any]:
 @click.option("--seeds", default=5, show_default=True)
 @click.option("--seconds", default=120.0, show_default=True, help="Of arrivals.")
 @click.option("--trace", "traces", multiple=True, help="An Azure or Mooncake file, scaled as it is.")
-@click.option("--part", "parts", multiple=True, type=click.Choice(["cases", "wrong", "availability", "windows"]), help="Default: all.")
+@click.option(
+    "--part", "parts", multiple=True, type=click.Choice(["cases", "wrong", "availability", "windows", "gpu"]), help="Default: all."
+)
 @click.option("--jobs", default=2, show_default=True)
 def main(
     path: Path, policy: str, tuned: Path | None, seeds: int, seconds: float, traces: Sequence[str], parts: Sequence[str], jobs: int
@@ -176,25 +213,33 @@ def main(
             said[part] = compared(study, these, policy)
             show(f"{path.stem}, {'profiles right' if mishaps is None else 'profiles wrong by up to 2'}", said[part])
     if "availability" in (parts or ("availability",)):
-        said["availability"] = {name: availability(study, name) for name in (policy, _large(study), "bid-price")}
+        said["availability"] = {name: availability(study, name) for name in (policy, largest(study), "bid-price")}
         click.echo(f"\nlargest rate with 95 % on time: {said['availability']}")
     if "windows" in (parts or ("windows",)):
         said["windows"] = windows(study, policy)
-        click.echo(f"\nwindows of 10 s: {said['windows']}")
+        table("windows of 10 s, arrivals that jump", said["windows"])
+    if "gpu" in (parts or ("gpu",)):
+        said["gpu"] = per_gpu(study, policy)
+        table("quality on time for each GPU", said["gpu"])
     click.echo(json.dumps(said, default=float))
 
 
-def _large(study: Study) -> str:
+def largest(study: Study) -> str:
     """All GPUs running the largest model."""
     sizes = {backend.name: backend.profile.params_b for backend in study.fleet.places.backends}
     return f"static-all:{max(sizes, key=lambda name: sizes[name])}@none"
 
 
-def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
+def table(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """As Markdown."""
     click.echo(f"\n{title}\n\n| " + " | ".join(rows[0]) + " |\n|" + " --- |" * len(rows[0]))
     for row in rows:
         click.echo("| " + " | ".join(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()) + " |")
+
+
+def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A table, and what it comes to."""
+    table(title, rows)
     ratios = [row["ratio"] for row in rows]
     click.echo(
         f"\nratio: mean {np.mean(ratios):.3f}, least {min(ratios):.3f}; of bound: mean {np.mean([row['of bound'] for row in rows]):.3f}"
