@@ -20,7 +20,7 @@ import click
 import numpy as np
 from scipy.stats import t as student
 
-from bestserve.policy.learn.scenes import capacity
+from bestserve.policy.learn.scenes import capacity, capacity_at
 from bestserve.proxy.config import environment
 from bestserve.proxy.contest import Match, Played, contest
 from bestserve.proxy.entrants import static_all
@@ -28,11 +28,17 @@ from bestserve.proxy.evaluating import read_tuned
 from bestserve.proxy.fleet_file import Fleet, read
 from bestserve.proxy.mishaps import Mishaps, mishaps_of
 from bestserve.proxy.simulating import demand_of
-from bestserve.proxy.workloads import Course
+from bestserve.proxy.workloads import Course, workload_of
 
 HEURISTICS = ("bid-price", "deadline-greedy", "weighted-score", "least-loaded")
 FIRST_SEED = 1000
 SHARES = (0.06, 0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+TRACED = (0.25, 0.5, 1.0)
+"""The same, of recorded traces."""
+
+KNOWN = 0.99
+"""Of the variance of the logarithm of lengths, where they are known: all but a hundredth."""
+
 RANGES = ((0.01, 0.3), (0.05, 0.5), (0.05, 1.2))
 """Both of what the fleet can do at most, by its profiles; the second of arrivals that jump."""
 
@@ -47,6 +53,8 @@ class Case:
     label: str
     workload: str
     mix: str | None = None
+    rate_scale: float = 1.0
+    known: bool = False  # every request's task and length are
     mishaps: Mishaps = Mishaps()  # noqa: RUF009  frozen
 
 
@@ -74,8 +82,11 @@ class Study:
         return [None, self.tuned[policy]] if policy in self.tuned else [None]
 
     def _match(self, case: Case, policy: str | None, parameters: tuple[float, ...] | None, seed: int) -> Match:
-        course = Course(case.workload, seconds=None if Path(case.workload).exists() else self.seconds)
-        return Match(self.fleet, demand_of(self.fleet, case.mix), course, seed, policy, parameters, case.mishaps)
+        seconds = None if Path(case.workload).exists() else self.seconds
+        course = Course(case.workload, seconds=seconds, rate_scale=case.rate_scale)
+        demand = demand_of(self.fleet, case.mix)
+        demand = replace(demand, insight=math.inf, foresight=KNOWN) if case.known else demand
+        return Match(self.fleet, demand, course, seed, policy, parameters, case.mishaps)
 
 
 def reward(played: Played) -> float:
@@ -130,8 +141,18 @@ def cases_of(study: Study, traces: Sequence[str]) -> list[Case]:
         Case("arrivals shift", f"diurnal:{low}-{high}:{s:.0f}"),
         Case("mix shifts", half, mix="code=0.5,math=0.5:chat=0.5,extract=0.5"),
         Case(f"{last} dies", half, mishaps=down),
-        *(Case(Path(trace).stem, trace) for trace in traces),
+        *(of_trace(study, trace, share) for trace in traces for share in TRACED),
     ]
+
+
+def of_trace(study: Study, trace: str, share: float) -> Case:
+    """A recorded trace, played so fast that its mean rate is a share of what the fleet can do with requests of its mean size."""
+    recorded = workload_of(Course(trace)).recorded
+    if recorded is None:
+        raise click.ClickException(f"{trace} is no trace")
+    most = capacity_at(study.fleet.places, float(recorded.prompt.mean()), float(recorded.tokens.mean()))
+    rate = len(recorded.at) / float(recorded.at[-1])
+    return Case(f"{Path(trace).stem}, {share:g} of capacity", trace, rate_scale=share * most / rate)
 
 
 def availability(study: Study, policy: str) -> float:
@@ -159,6 +180,28 @@ def windows(study: Study, policy: str) -> list[dict[str, Any]]:
             row |= {share: ours, f"best static, {share[-2:]}": f"{theirs:.3f} ({best.partition(':')[2]})"}
             row[f"times, {share[-2:]}"] = ours / theirs if theirs else math.inf
         rows.append(row)
+    return rows
+
+
+def knowing(study: Study, policy: str) -> list[dict[str, Any]]:
+    """What the policy would earn if it knew every request's task and length, which is part of what the bound knows."""
+    most, rows = capacity(study.fleet.places, demand_of(study.fleet)), []
+    for share in SHARES:
+        usual = Case(f"{share:g} of capacity", f"poisson:{share * most:.3g}")
+        told = replace(usual, known=True)
+        found = study.rewards([usual, told], [policy, None], reward)
+        ratio, spread = against(found[told, policy], found[usual, policy])
+        rows.append(
+            {
+                "case": usual.label,
+                "reward": found[usual, policy].mean(),
+                "all known": found[told, policy].mean(),
+                "ratio": ratio,
+                "±": spread,
+                "of bound": (found[usual, policy] / found[usual, None]).mean(),
+                "all known, of bound": (found[told, policy] / found[told, None]).mean(),
+            }
+        )
     return rows
 
 
@@ -195,9 +238,9 @@ def quality(played: Played) -> float:
 @click.option("--tuned", type=click.Path(path_type=Path), help="What `bestserve tune --out` wrote.")
 @click.option("--seeds", default=5, show_default=True)
 @click.option("--seconds", default=120.0, show_default=True, help="Of arrivals.")
-@click.option("--trace", "traces", multiple=True, help="An Azure or Mooncake file, scaled as it is.")
+@click.option("--trace", "traces", multiple=True, help="An Azure or Mooncake file; its rate is scaled to the fleet.")
 @click.option(
-    "--part", "parts", multiple=True, type=click.Choice(["cases", "wrong", "availability", "windows", "gpu"]), help="Default: all."
+    "--part", "parts", multiple=True, type=click.Choice(["cases", "wrong", "availability", "windows", "gpu", "known"]), help="Default: all."
 )
 @click.option("--jobs", default=2, show_default=True)
 def main(
@@ -221,6 +264,9 @@ def main(
     if "gpu" in (parts or ("gpu",)):
         said["gpu"] = per_gpu(study, policy)
         table("quality on time for each GPU", said["gpu"])
+    if "known" in (parts or ("known",)):
+        said["known"] = knowing(study, policy)
+        table("tasks and lengths known", said["known"])
     click.echo(json.dumps(said, default=float))
 
 

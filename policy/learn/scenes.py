@@ -57,6 +57,11 @@ def capacity(places: Places, demand: Demand) -> float:
     tokens = float(mix @ np.array(demand.answer_median)) * math.exp(demand.answer_sigma**2 / 2)
     least = min((b.tokens for b in places.budgets if b.tokens is not None), default=None)
     tokens = tokens if least is None else min(tokens, 0.7 * least)
+    return capacity_at(places, prompt, tokens)
+
+
+def capacity_at(places: Places, prompt: float, tokens: float) -> float:
+    """Requests of so many tokens a second."""
     return sum(1.0 / _work(b.profile.engine, prompt, tokens) for b in places.backends)
 
 
