@@ -31,7 +31,9 @@ def wait_for(url: str, *, seconds: float = 20.0) -> None:
             with urllib.request.urlopen(url, timeout=2) as reply:
                 if reply.status == 200:
                     return
-        except (OSError, urllib.error.URLError):
+        except urllib.error.HTTPError as error:  # answered, but not yet 200; it holds a connection
+            error.close()
+        except OSError:
             pass
         if time.monotonic() > deadline:
             raise AssertionError(f"{url} did not answer 200 within {seconds} s")

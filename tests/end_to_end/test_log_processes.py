@@ -46,7 +46,8 @@ def verified(folder: Path) -> dict:
 
 def lost(base: str) -> dict[str, float]:
     """What the metrics say is lost, by reason."""
-    text = urllib.request.urlopen(f"{base}/metrics", timeout=5).read().decode()
+    with urllib.request.urlopen(f"{base}/metrics", timeout=5) as reply:
+        text = reply.read().decode()
     return {why: float(n) for why, n in re.findall(r'^bestserve_replay_lost_total\{why="(\w+)"\} (\S+)', text, re.MULTILINE)}
 
 
