@@ -11,7 +11,7 @@ from bestserve.policy.facts import Floats
 from .duel import CLOSE, Duel
 from .offline import OneStep
 
-STEP_LOST = -0.05
+LOST = -0.05
 """What the log alone may not be sure of: that a challenger loses more. See docs/decisions/0021."""
 
 EFFECTIVE = 0.05
@@ -58,15 +58,16 @@ def judged(step: OneStep, heads: Floats, duel: Duel) -> Verdict:
 
 
 def _offline(step: OneStep, heads: Floats) -> Sequence[Test]:
-    switch, low = step.switch, float(np.quantile(heads, 0.1))
+    switch = step.switch
+    low, high = np.quantile(heads, (0.1, 0.9)).tolist()
     return (
         Test(
             "doubly robust, one step",
-            switch.high > STEP_LOST,
+            switch.high > LOST,
             switch.value,
             switch.low,
             switch.high,
-            f"upper end above {STEP_LOST:+.0%}",
+            f"upper end above {LOST:+.0%}",
             f"gain {switch.value:+.2%} ({switch.low:+.2%} to {switch.high:+.2%}) over {step.blocks} blocks",
         ),
         *(
@@ -75,12 +76,12 @@ def _offline(step: OneStep, heads: Floats) -> Sequence[Test]:
         ),
         Test(
             "fitted Q",
-            low >= 0.0,
+            high > LOST,
             float(heads.mean()),
             low,
-            float(np.quantile(heads, 0.9)),
-            "10th percentile of the heads from 0 on",
-            f"gain {float(heads.mean()):+.2%}, 10th percentile {low:+.2%} of {len(heads)} heads",
+            high,
+            f"90th percentile of the heads above {LOST:+.0%}",
+            f"gain {float(heads.mean()):+.2%} (10th to 90th percentile {low:+.2%} to {high:+.2%} of {len(heads)} heads)",
         ),
     )
 

@@ -24,14 +24,16 @@ def test_what_passes_everything_is_published():
 
 
 def test_a_log_that_is_not_sure_of_a_loss_is_no_reason():
-    """It is too hard on challengers that decide otherwise than its policy did."""
+    """The one step is too hard on challengers that decide otherwise than its policy did; heads that contradict each other say nothing."""
     assert judged(replace(STEP, switch=Gain(-0.03, -0.05, -0.02)), HEADS, DUEL).publish
+    assert judged(STEP, np.array([-0.2, -0.1, 0.03, 0.1, 0.2]), DUEL).publish
 
 
 @pytest.mark.parametrize(
     ("step", "heads", "duel", "why"),
     [
         (replace(STEP, switch=Gain(-0.08, -0.1, -0.06)), HEADS, DUEL, "doubly robust, one step: gain -8.00% (-10.00% to -6.00%)"),
+        (STEP, HEADS - 0.1, DUEL, "fitted Q: gain -8.20% (10th to 90th percentile -9.00% to -7.40% of 5 heads)"),
         (STEP, HEADS, replace(DUEL, low=-0.001), "duel in the calibrated simulator: gain +2.00%"),
         (STEP, HEADS, replace(DUEL, reward=0.70), "it abstains: the incumbent earns 0.7000 in it and 0.6000 in the log (+16.7%"),
         (STEP, HEADS, replace(DUEL, log_reward=float("nan")), "it abstains"),
