@@ -15,8 +15,8 @@
 #include <float.h>
 #include <string.h>
 
-#define KNOWN(X) X(KNOWN, WHOLE) X(KNOWN, CUT) X(KNOWN, BRIEF) X(KNOWN, BRIEF_CUT) X(KNOWN, BRIEF_LENGTH) X(KNOWN, LONGER)
-COUNTED(KNOWN, KNOWN, known_names)
+/* As in facts.py. */
+enum { WHOLE, CUT, BRIEF, BRIEF_CUT, BRIEF_LENGTH, LONGER, N_KNOWN };
 
 /* As in encode.py. */
 enum { ENCODER = 2, MOST_BUDGETS = 64, MOST_TASKS = 64 }; /* beyond so many it is left to plain Python */
@@ -133,7 +133,7 @@ static void cap_it(Case *c, Rung *r) {
     r->sure = r->cap;
 }
 
-/* The budgets' own caps and words stand in the ladder already: `rungs`. */
+/* Which budgets are told stands in the ladder already. */
 static void climb(Case *c, const double *caps, double longer, double shorter) {
     for (Py_ssize_t k = 0; k < c->budgets; k++) {
         Rung *r = &c->ladder[k];
@@ -201,8 +201,8 @@ static void fill_backend(Case *c, const Backend *to, Py_ssize_t b, double *featu
     for (Py_ssize_t k = 0; k < c->budgets; k++) {
         const Rung *r = &c->ladder[k];
         double work = reading + writing * r->tokens, paid = read_usd + write_usd * r->tokens;
-        const double *best = to->worth + (r->told ? KNOWN_BRIEF : KNOWN_WHOLE);
-        double cut = best[KNOWN_CUT - KNOWN_WHOLE];
+        const double *best = to->worth + (r->told ? BRIEF : WHOLE);
+        double cut = best[CUT - WHOLE];
         double *x = features + (b * c->budgets + k) * N_FEATURE;
         x[FEATURE_ttft_s] = s.ttft;
         x[FEATURE_tpot_s] = s.tpot;
@@ -250,9 +250,9 @@ static int fill(Case *c, PyObject *seen, double *features, PyObject *mask) {
         Backend to;
         if (!read_backend(&to, seen, b))
             return 0;
-        if (fabs(to.worth[KNOWN_LONGER] - longer) > SAME || fabs(to.worth[KNOWN_BRIEF_LENGTH] - shorter) > SAME) {
-            longer = to.worth[KNOWN_LONGER];
-            shorter = to.worth[KNOWN_BRIEF_LENGTH];
+        if (fabs(to.worth[LONGER] - longer) > SAME || fabs(to.worth[BRIEF_LENGTH] - shorter) > SAME) {
+            longer = to.worth[LONGER];
+            shorter = to.worth[BRIEF_LENGTH];
             climb(c, caps, longer, shorter);
         }
         fill_backend(c, &to, b, features, mask);
@@ -345,9 +345,9 @@ static PyMethodDef methods[] = {
 };
 
 static PyObject *layout(void) {
-    return Py_BuildValue("((idddddd)NNNNNNN)", ENCODER, SURE_SHARE, TOLD_SHARE, TOLD_SIGMA, SPREAD, SAME, FAR, names_of(known_names),
-                         names_of(feature_names), names_of(seen_names), names_of(asked_names), names_of(caps_names), names_of(fleet_names),
-                         names_of(constant_names));
+    return Py_BuildValue("((idddddd)(iiiiii)NNNNNN)", ENCODER, SURE_SHARE, TOLD_SHARE, TOLD_SIGMA, SPREAD, SAME, FAR, WHOLE, CUT, BRIEF,
+                         BRIEF_LENGTH, LONGER, N_KNOWN, names_of(feature_names), names_of(seen_names), names_of(asked_names),
+                         names_of(caps_names), names_of(fleet_names), names_of(constant_names));
 }
 
 static PyObject *imported(const char *from, const char *name) {

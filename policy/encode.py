@@ -352,7 +352,7 @@ def phi(z: float) -> float:
 
 LAYOUT = (
     (ENCODER, SURE_SHARE, TOLD_SHARE, TOLD_SIGMA, _SPREAD, _SAME, _FAR),
-    ("WHOLE", "CUT", "BRIEF", "BRIEF_CUT", "BRIEF_LENGTH", "LONGER"),
+    (WHOLE, CUT, BRIEF, BRIEF_LENGTH, LONGER, KNOWN),
     *(FEATURES, Seen._fields, Asked._fields, Caps._fields, Columns._fields, Constants._fields),
 )
 """What compiled code has to have been written for."""

@@ -80,7 +80,8 @@ class Follower:
             return
         samples = self.here.samples(SAMPLES) or [typical.observation(self.here.config)]
         taken = await asyncio.to_thread(takeup.take, directory, samples, self.here.deciders.taken)
-        if directory != self.here.config.policy.dir:  # reloaded meanwhile
+        policy = self.here.config.policy
+        if not policy.follows or policy.dir != directory:  # reloaded meanwhile
             return
         if taken.key != self.here.deciders.taken.key:
             before = self.here.deciders.trial
