@@ -84,12 +84,12 @@ def question_of(places: Places, day: Day, incumbent: Incumbent, number: int, see
     ledger, lines, said = Ledger(), [], said_of(log, dice, FEEDBACK)
     scores = []
     for record in records(log, wall=1_790_000_000.0 + 86_400 * number, policy=incumbent.name):
-        lines.append(line_of(bytes_of(record)))
-        ledger.take(lines[-1])
+        lines.append(bytes_of(record))
+        ledger.take(line_of(lines[-1]))
         scores.append(said.get(int(record.request_id[1:]), math.nan))
     columns, names = ledger.columns()
     columns = columns._replace(score=np.array(scores))
-    return Question(columns, names, lines, np.ones(len(lines)), places.backends, places.budgets, incumbent, EXPLORE)
+    return Question(columns, names, lines, np.arange(len(lines)), np.ones(len(lines)), places.backends, places.budgets, incumbent, EXPLORE)
 
 
 def poisoned(made: Checkpoint, dice: np.random.Generator) -> dict[str, Checkpoint]:
@@ -165,7 +165,7 @@ def play(days: int, n: int, seed: int, fresh: int, args: Args, pool: Executor, t
         question = question_of(places, day, incumbent, number, seed)
         day_args = replace(args, seed=seed * 1000 + number)
         answer = retrain(question, day_args, pool, lambda *_: None)
-        known = known_of(question, day_args, lambda *_: None)
+        known = known_of(question, day_args, pool, lambda *_: None)
         made = from_bytes(to_bytes(answer.checkpoint))
         judged = {"retrained": (made, answer.judgement)}
         for name, poison in poisoned(made, dice).items():

@@ -28,7 +28,8 @@ import numpy as np
 from bestserve.policy.calibration import calibrated
 from bestserve.policy.facts import TASKS, Backend
 from bestserve.policy.learn import improve as improving
-from bestserve.policy.learn.improve import Args, Ground
+from bestserve.policy.learn.ground import Ground
+from bestserve.policy.learn.improve import Args
 from bestserve.policy.learn.logged import some
 from bestserve.policy.learn.outcomes import blank
 from bestserve.policy.learn.recording import recorded

@@ -76,7 +76,7 @@ def parsed(raw: Any) -> dict[str, Corrected]:
         raise BadCalibration(f"calibration: {type(error).__name__}: {error}") from error
 
 
-_TABLES = {
+TABLES = {
     "engine": (ENGINE, 0.0, 1e9),
     "quality": (TASKS, 0.0, 1.0),
     "kept_when_cut": (TASKS, 0.0, 1.0),
@@ -87,7 +87,7 @@ _POSITIVE = frozenset({"prefill_tokens_per_s", "step_fixed_s"})
 
 
 def _parsed(name: str, raw: dict[str, Any]) -> Corrected:
-    tables = {table: _table(f"calibration.{name}.{table}", dict(raw.get(table, {})), *known) for table, known in _TABLES.items()}
+    tables = {table: _table(f"calibration.{name}.{table}", dict(raw.get(table, {})), *known) for table, known in TABLES.items()}
     return Corrected(str(raw["profile"]), **tables)
 
 

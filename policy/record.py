@@ -80,14 +80,15 @@ def from_bytes(line: bytes) -> Line:
     try:
         raw = orjson.loads(line)
         raw = migrate(raw)
+        ask = _read_ask(raw["ask"])
         return Line(
             request_id=raw["request_id"],
             attempt=raw["attempt"],
             wall=raw["wall"],
             source=raw["source"],
-            ask=_read_ask(raw["ask"]),
+            ask=ask,
             view=raw["view"],
-            seen=_read_seen(raw),
+            seen=_read_seen(raw, ask),
             decision=raw["decision"],
             outcome=Outcome(**{**raw["outcome"], "ending": Ending(raw["outcome"]["ending"])}),
             signal=raw["signal"],
@@ -172,20 +173,22 @@ def _seen(seen: Seen) -> dict[str, Any]:
     return {"caps": seen.caps.tokens, "told": seen.caps.told, "worth": seen.worth, "able": seen.able, "cached": seen.cached}
 
 
-def _read_seen(raw: Mapping[str, Any]) -> Seen | None:
+def _read_seen(raw: Mapping[str, Any], ask: Ask) -> Seen | None:
     """The numbers that were encoded, exactly; None where the line's schema did not hold them all."""
     if raw["seen"] is None:
         return None
     seen, view = raw["seen"], raw["view"]
-    caps = Caps(_numbers(seen["caps"]), tuple(seen["told"]))
-    columns = Columns(**{name: _numbers(view[name]) for name in Columns._fields})
-    constants = Constants(**{name: view[name] for name in Constants._fields})
-    return Seen(asked_of(_read_ask(raw["ask"])), caps, columns, constants, seen["worth"], seen["able"], seen["cached"])
+    caps = Caps(tuple(_numbers(seen["caps"])), tuple(seen["told"]))
+    columns = Columns(*[_numbers(view[name]) for name in Columns._fields])
+    constants = Constants(*[view[name] for name in Constants._fields])
+    return Seen(asked_of(ask), caps, columns, constants, seen["worth"], seen["able"], seen["cached"])
 
 
 def _numbers(values: Any) -> Any:
     """null is infinity again."""
-    return [math.inf if value is None else value for value in values] if isinstance(values, list) else values
+    if not isinstance(values, list) or None not in values:
+        return values
+    return [math.inf if value is None else value for value in values]
 
 
 def _decision(decision: Decision) -> dict[str, Any]:

@@ -14,9 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from bestserve.policy.facts import Ints
 from bestserve.policy.learn.logged import Ledger, Logged, Names, Skew, hashed, joined, with_scores
 from bestserve.policy.learn.offline import BLOCK_S
-from bestserve.policy.record import BadRecord, Line, from_bytes
+from bestserve.policy.record import BadRecord
 
 from .entries import Kept, Problem, Said, read
 
@@ -50,6 +53,7 @@ class Piece:
     skew: Counter[Skew] = field(default_factory=Counter)
     skewed: list[Problem] = field(default_factory=list)  # where the digest differs, the first few
     lines: list[bytes] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)  # which row of the columns each of these lines is
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ class Read:
 
     columns: Logged
     names: Names
-    lines: list[Line]  # of some blocks of time
+    lines: list[bytes]  # Records of some blocks of time
+    rows: Ints  # which row of the columns each of them is
     problems: list[Problem]
     skew: Counter[Skew]
     skewed: list[Problem]
@@ -74,14 +79,20 @@ def read_log(files: Sequence[Path], since: float | None, pool: Executor | None, 
     tables = [(piece.columns, piece.names) for piece in pieces if piece.columns is not None and piece.names is not None]
     if not tables:
         return None
-    columns, names = joined(tables)
+    columns, names, order = joined(tables)
     latest = _latest(pieces)
-    with _no_collecting():
-        lines = [from_bytes(raw) for piece in pieces for raw in piece.lines]
+    lines = [raw for piece in pieces for raw in piece.lines]
+    rows = np.argsort(order)[_rows(pieces)]
     skew = sum((piece.skew for piece in pieces), Counter[Skew]())
     problems, skewed = [p for piece in pieces for p in piece.problems], [p for piece in pieces for p in piece.skewed]
     scored = with_scores(columns, [(o.decision, o.key, o.score) for o in latest])
-    return Read(scored, names, lines, problems, skew, skewed)
+    return Read(scored, names, lines, rows, problems, skew, skewed)
+
+
+def _rows(pieces: Sequence[Piece]) -> Ints:
+    """Which rows lines are that were kept whole, counted over all pieces."""
+    begin = np.cumsum([0, *(piece.skew.total() for piece in pieces)])
+    return np.array([start + row for start, piece in zip(begin.tolist(), pieces, strict=False) for row in piece.rows], dtype=np.int64)
 
 
 def read_file(path: Path, since: float | None, share: float) -> Piece:
@@ -124,6 +135,7 @@ def _take(piece: Piece, ledger: Ledger, entry: Kept, here: Problem, share: float
         piece.skewed.append(Problem(here.path, here.line, f"its facts do not encode to the digest {line.decision['digest']}"))
     if skew is Skew.SAME and hashed(str(int((entry.wall - entry.took) // BLOCK_S))) % _DENOMINATOR < share * _DENOMINATOR:
         piece.lines.append(entry.raw)
+        piece.rows.append(len(ledger) - 1)
 
 
 def _latest(pieces: Sequence[Piece]) -> list[Opinion]:

@@ -59,7 +59,7 @@ def read_requests(path: Path, *, skip_bad: bool) -> Asked:
         raise BadLog(f"{path}: holds no request")
     from bestserve.policy.learn.replayed import begun  # needs scipy
 
-    columns, _ = joined(tables)
+    columns, *_ = joined(tables)
     return Asked(some(columns, begun(columns)), problems)
 
 

@@ -114,7 +114,7 @@ def question_of(
     """What retraining is asked."""
     about = {"from": _date(float(read.columns.wall.min())), "to": _date(float(read.columns.wall.max())), "attempts": len(read.columns.wall)}
     weight = score_weights(read.columns)
-    return Question(read.columns, read.names, read.lines, weight, backends, budgets, incumbent, explore, about)
+    return Question(read.columns, read.names, read.lines, read.rows, weight, backends, budgets, incumbent, explore, about)
 
 
 PRIOR = 20.0

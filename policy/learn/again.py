@@ -4,22 +4,25 @@ What was seen of the fleet stays (requests, tokens, reports, prices); constants,
 to the predictions of then; it becomes the ratio to those of now, so that what was observed stays what it was.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from bestserve.policy.encode import N_FEATURES, P_ON_TIME, PAY, PRICE, QUALITY, TPOT, TTFT, WORK, Observation, Seen, observe, worth_of
+from bestserve.policy.books import PACE_BOUND
+from bestserve.policy.encode import N_FEATURES, P_ON_TIME, PAY, PRICE, QUALITY, WORK, Seen, observe, speed, worth_of
 from bestserve.policy.facts import Backend, Constants, Floats, Ints, knowledge_of
 from bestserve.policy.heuristics import explore_into
 from bestserve.policy.inputs import context_of, rows_of
+from bestserve.policy.numeric import Column
 from bestserve.policy.policies import Mind, Scratch, allowed_of, think
-from bestserve.policy.record import Line
+from bestserve.policy.record import Line, from_bytes
 
-from .outcomes import MOST, Outcomes, blank
+from .outcomes import MOST, Outcomes, blank, of_parts
 
-PACE = 8.0
-"""A pace is at most this, and at least one over it; as in `books`."""
+PACE = math.exp(PACE_BOUND)
+"""A pace is at most this, and at least one over it."""
 
 
 class Belief(NamedTuple):
@@ -47,74 +50,90 @@ def seen_again(line: Line, belief: Belief) -> Seen:
     assert seen is not None
     limits = {"max_running": seen.constants.max_running, "kv_capacity": seen.constants.kv_capacity}  # as the backends themselves said
     now = seen._replace(constants=belief.constants._replace(**limits), worth=worth_of(belief.knowledge, np.array(line.ask.task)).tolist())
-    before, after = observe(seen), observe(now._replace(fleet=seen.fleet))
-    n_budgets = len(seen.caps.tokens)
-    paces: dict[str, Any] = {
-        name: [
-            min(max(pace * _ratio(before, after, b * n_budgets * N_FEATURES + feature), 1 / PACE), PACE)
-            for b, pace in enumerate(getattr(seen.fleet, name))
-        ]
-        for name, feature in (("pace_first", TTFT), ("pace_each", TPOT))
-    }
-    return now._replace(fleet=seen.fleet._replace(**paces))
+    ratios = [_ratios(seen, now, b) for b in range(len(seen.able))]
+    first, each = ([_within(ratio[k] * pace[b]) for b, ratio in enumerate(ratios)] for k, pace in enumerate(_paces(seen)))
+    return now._replace(fleet=seen.fleet._replace(pace_first=first, pace_each=each))
 
 
-def _ratio(before: Observation, after: Observation, at: int) -> float:
-    return before.features[at] / max(after.features[at], 1e-9)
+def _paces(seen: Seen) -> tuple[Column, Column]:
+    return seen.fleet.pace_first, seen.fleet.pace_each
+
+
+def _ratios(before: Seen, after: Seen, b: int) -> tuple[float, float]:
+    """How many times as long as after something was predicted to take before: a first token, and each."""
+    then, now = (speed(seen.asked, seen.fleet, seen.constants, b, seen.cached[b]) for seen in (before, after))
+    return then[0] / max(now[0], 1e-9), then[1] / max(now[1], 1e-9)
+
+
+def _within(pace: float) -> float:
+    return min(max(pace, 1 / PACE), PACE)
 
 
 class Again(NamedTuple):
     """P decisions of a log, by what is believed now. A is the most actions of any of them."""
 
-    logged: Ints  # (P,) the action that was taken
-    then: Floats  # (P, A) probabilities with which each was chosen
-    features: Floats  # (P, A, 6): worth, price of the work, pay, quality, chance to be on time, work; of Shed, nothing
-    mask: Floats  # (P, A)
+    which: Ints  # (P,) places among the lines that were given: those that fit
+    then: Floats  # (P, A) probabilities with which each action was chosen
+    worth: Floats  # (P, A) what each is expected to earn, of Shed nothing, like the next two
+    price: Floats  # (P, A) of the work that it takes
+    pay: Floats  # (P, A) what it costs to pay for it
     weight: Floats  # (P,)
     outcomes: Outcomes  # without what came of them
-    seen: list[Seen]
 
 
-def again(lines: Sequence[Line], belief: Belief) -> Again:
-    """See some lines again. All of them must fit (`fits`)."""
-    n = max((len(line.decision["mask"]) for line in lines), default=1)
-    p = len(lines)
-    made = Again(
-        np.array([line.decision["index"] for line in lines], dtype=np.int64),
-        np.zeros((p, n)),
-        np.zeros((p, n, 6)),
-        np.zeros((p, n)),
-        np.array([line.ask.weight for line in lines]),
-        blank(p),
-        [],
-    )
-    for i, line in enumerate(lines):
+def again(lines: Sequence[bytes], belief: Belief) -> Again:
+    """See Records again, as they stand in a log. Those that do not fit (`fits`) are left out."""
+    every = [from_bytes(line) for line in lines]
+    which = [i for i, line in enumerate(every) if fits(line, belief)]
+    fitting = [every[i] for i in which]
+    sizes = [len(line.decision["mask"]) for line in fitting]
+    p, n = len(fitting), max(sizes, default=1)
+    then, worth, price, pay = np.zeros((4, p, n))
+    outcomes = blank(p)
+    for i, (line, k) in enumerate(zip(fitting, sizes, strict=True)):
         seen = seen_again(line, belief)
         observation = observe(seen)
-        x, mask, k = observation.features, observation.mask, len(observation.mask)
+        x, mask = observation.features, observation.mask
         f = np.array(x).reshape(k - 1, N_FEATURES)
-        made.then[i, :k] = line.decision["probabilities"]
-        made.features[i, : k - 1] = np.stack(
-            (f[:, QUALITY] * f[:, P_ON_TIME], f[:, PRICE] * f[:, WORK], f[:, PAY], f[:, QUALITY], f[:, P_ON_TIME], f[:, WORK]), axis=1
-        )
-        made.mask[i, :k] = mask
+        then[i, :k] = line.decision["probabilities"]
+        worth[i, : k - 1], price[i, : k - 1], pay[i, : k - 1] = f[:, QUALITY] * f[:, P_ON_TIME], f[:, PRICE] * f[:, WORK], f[:, PAY]
         rows = rows_of(seen, x, mask)
-        made.outcomes.rows[i, :k], made.outcomes.context[i] = rows, context_of(seen, rows, x, mask)
-        made.outcomes.allowed[i, :k] = allowed_of(mask)
-        made.seen.append(seen)
-    made.outcomes.action[:] = made.logged
-    made.outcomes.sent[:] = made.logged != np.array([len(line.decision["mask"]) - 1 for line in lines])
-    return made
+        outcomes.rows[i, :k], outcomes.context[i] = rows, context_of(seen, rows, x, mask)
+        outcomes.allowed[i, :k] = allowed_of(mask)
+    outcomes.action[:] = [line.decision["index"] for line in fitting]
+    outcomes.sent[:] = outcomes.action != np.array(sizes, dtype=np.int64) - 1
+    weight = np.array([line.ask.weight for line in fitting])
+    return Again(np.array(which, dtype=np.int64), then, worth, price, pay, weight, outcomes)
 
 
-def chances(seen: Sequence[Seen], mind: Mind, n_actions: int, explore: float = 0.0) -> Floats:
-    """The probability (P, n_actions) of each action under a policy that explores so much."""
-    made = np.zeros((len(seen), n_actions))
-    for i, each in enumerate(seen):
-        observation = observe(each)
-        scratch = Scratch.of(len(each.able), len(each.caps.tokens))._replace(x=list(observation.features), mask=list(observation.mask))
+def together(pieces: Sequence[Again], begins: Sequence[int]) -> Again:
+    """What was seen of parts of some lines, each of which began at one of `begins`."""
+    n = max(piece.then.shape[1] for piece in pieces)
+    return Again(
+        which=np.concatenate([piece.which + begin for piece, begin in zip(pieces, begins, strict=True)]),
+        then=_together([piece.then for piece in pieces], n),
+        worth=_together([piece.worth for piece in pieces], n),
+        price=_together([piece.price for piece in pieces], n),
+        pay=_together([piece.pay for piece in pieces], n),
+        weight=np.concatenate([piece.weight for piece in pieces]),
+        outcomes=of_parts(np.concatenate(parts) for parts in zip(*(piece.outcomes for piece in pieces), strict=True)),
+    )
+
+
+def _together(tables: Sequence[Floats], n: int) -> Floats:
+    """One below the other, n wide."""
+    return np.concatenate([np.pad(table, ((0, 0), (0, n - table.shape[1]))) for table in tables])
+
+
+def chances(lines: Sequence[bytes], belief: Belief, mind: Mind, n_actions: int, explore: float = 0.0) -> Floats:
+    """The probability (P, n_actions) of each action under a policy that explores so much, of lines that fit."""
+    made = np.zeros((len(lines), n_actions))
+    for i, line in enumerate(lines):
+        seen = seen_again(from_bytes(line), belief)
+        observation = observe(seen)
+        scratch = Scratch.of(len(seen.able), len(seen.caps.tokens))._replace(x=list(observation.features), mask=list(observation.mask))
         p = [0.0] * len(observation.mask)
-        think(mind, scratch, each, p)
+        think(mind, scratch, seen, p)
         if explore > 0.0:
             explore_into(p, observation.features, observation.mask, observation.weight, explore)
         made[i, : len(p)] = p

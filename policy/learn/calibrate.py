@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import ndtr
 
-from bestserve.policy.calibration import Calibration, Corrected
+from bestserve.policy.calibration import TABLES, Calibration, Corrected
 from bestserve.policy.estimate import Z
 from bestserve.policy.facts import TASKS, Backend, Budget, Floats
 
@@ -79,9 +79,6 @@ def _over(before: Corrected | None, now: Corrected) -> Corrected:
     if before is None or before.profile != now.profile:
         return now
     return Corrected(now.profile, *({**getattr(before, name), **getattr(now, name)} for name in TABLES))
-
-
-TABLES = ("engine", "quality", "kept_when_cut", "kept_when_concise", "longer")
 
 
 def _number(names: Names, backend: Backend) -> int:

@@ -12,17 +12,13 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from bestserve.policy.facts import TASKS, Backend, Floats
 from bestserve.policy.policies import Mind
-from bestserve.policy.scene import results_of, scratch_of, world_of
-from bestserve.policy.simulate import Scene, finish, play
 
-from .bound import bind
-from .compiled import compiled
-from .improve import Args, Ground, believing, of_log
-from .outcomes import AFTER_S
+from .ground import Ground, believing, of_log
+from .run import played
 
 CLOSE = 0.05
 """The simulator's reward may differ from the log's by this share."""
@@ -33,6 +29,14 @@ class Side(NamedTuple):
 
     mind: Mind
     backends: tuple[Backend, ...]
+
+
+class Rounds(NamedTuple):
+    """How long it goes on."""
+
+    seed: int
+    times: int  # stretches
+    requests: int  # of each
 
 
 class Round(NamedTuple):
@@ -69,14 +73,14 @@ def duel(
     incumbent: Side,
     challenger: Side,
     log_reward: float,
+    how: Rounds,
     pool: Executor,
-    args: Args,
     told: Callable[[int], None],
 ) -> Duel:
     """Play both on some stretches. `log_reward` is the mean of what the log's requests earned, by what is believed now."""
-    numbers = [int(each) for each in np.random.SeedSequence([args.seed, 77]).generate_state(args.duels)]
+    numbers = [int(each) for each in np.random.SeedSequence([how.seed, 77]).generate_state(how.times)]
     rounds = list[Round]()
-    for each in pool.map(partial(_round, ground, (incumbent, challenger), args.duel), numbers):
+    for each in pool.map(partial(_round, ground, (incumbent, challenger), how.requests), numbers):
         rounds.append(each)
         told(len(rounds))
     return _together(rounds, log_reward)
@@ -90,20 +94,11 @@ def _round(ground: Ground, sides: Sequence[Side], n: int, seed: int) -> Round:
 def _side(ground: Ground, side: Side, n: int, seed: int) -> Round:
     places = believing(ground, side.backends)
     scene = of_log(ground, places, side.mind, np.random.default_rng(seed), n)
-    reward, on_time = _played(scene, ground, side)
+    found = played(scene, places)
+    reward, on_time = np.asarray(found.reward), np.asarray(found.on_time, dtype=float)
     likeliest = scene.trace.told.argmax(axis=1)
     tasks = np.array([reward[likeliest == k].mean() if (likeliest == k).sum() >= 20 else math.nan for k in range(len(TASKS))])
     return Round(np.array(reward.mean()), np.array(1.0 - on_time.mean()), tasks)
-
-
-def _played(scene: Scene, ground: Ground, side: Side) -> tuple[Floats, Floats]:
-    places = believing(ground, side.backends)
-    n = len(scene.trace.at)
-    results = results_of(n)
-    world, there, into, scratch = map(bind, (world_of(scene, places), scene, results, scratch_of(places)))
-    compiled(play)(world, there, into, scratch, n)
-    compiled(finish)(world, there, into, (float(scene.trace.at[-1]) if n else 0.0) + AFTER_S)
-    return np.asarray(results.reward), np.asarray(results.on_time, dtype=float)
 
 
 def _together(rounds: Sequence[Round], log_reward: float) -> Duel:
@@ -130,4 +125,4 @@ def _interval(values: Floats) -> tuple[float, float]:
     """Mean, and half of its 95 % interval."""
     if len(values) < 2:
         return (float(values.mean()) if len(values) else -math.inf), math.inf
-    return float(values.mean()), float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(values.mean()), float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))

@@ -55,8 +55,6 @@ class Fit:
     low: Floats
     high: Floats
     answers: int
-    error: float  # median relative error of the time of a token, with these
-    error_before: float  # with the profile's
 
     def engine(self, profile: Engine) -> dict[str, float]:
         """The constants themselves."""
@@ -76,9 +74,7 @@ def fitted(log: Logged, backend: int, profile: Engine, dice: Generator) -> Fit |
     block = (at // BLOCK_S).astype(np.int64)
     again = np.array([_regressed(scaled[i], took[i], kind[i], multiple) for i in _resampled(block, dice)])
     low, high = np.quantile(again, (0.025, 0.975), axis=0)
-    decode = kind == 0
-    errors = [float(np.median(np.abs(np.log((scaled[decode] @ m) / took[decode])))) for m in (multiple, np.ones(len(CONSTANTS)))]
-    return Fit(multiple, np.minimum(low, multiple), np.maximum(high, multiple), int(decode.sum()), errors[0], errors[1])
+    return Fit(multiple, np.minimum(low, multiple), np.maximum(high, multiple), int((kind == 0).sum()))
 
 
 def _constants(profile: Engine) -> Floats:

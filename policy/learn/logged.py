@@ -7,12 +7,13 @@ encode to now must have the same one. Lines of schema 1 did not hold all that wa
 import math
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from functools import cache
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
-from bestserve.policy.encode import ENCODER, N_FEATURES, TPOT, TTFT, observe
+from bestserve.policy.encode import ENCODER, observe
 from bestserve.policy.facts import TASKS, Ending, Floats, Ints, Mask
 from bestserve.policy.record import Line
 
@@ -58,15 +59,10 @@ class Logged(NamedTuple):
     weight: Floats
     usd: Floats
     usd_weight: Floats
-    propensity: Floats
     attempt: Ints
     in_flight: Floats  # as was seen when it was decided, of the backend that was asked
     prefill: Floats
-    kv: Floats
     places: Floats
-    price: Floats
-    said_ttft: Floats  # predicted
-    said_tpot: Floats
     odds: Floats  # with which the line was kept
     policy: Ints  # place in `Names.policies`
     key: Ints  # of the caller: a hash of its name
@@ -100,6 +96,7 @@ class Ledger:
         self._tasks: list[tuple[float, ...]] = []
         self._backends: dict[tuple[str, str], int] = {}
         self._policies: dict[str, int] = {}
+        self._caller = cache(hashed)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -108,15 +105,12 @@ class Ledger:
         """One attempt; what encoding it again came to."""
         seen, decision, outcome, ask = line.seen, line.decision, line.outcome, line.ask
         action, view = decision["action"], line.view
-        b, name_number, features, skew = -1, -1, None, Skew.UNKNOWN
+        b, name_number, skew = -1, -1, Skew.UNKNOWN
         if seen is not None and decision.get("encoder") == ENCODER:
-            observation = observe(seen)
-            features, skew = observation.features, Skew.SAME if observation.digest() == decision["digest"] else Skew.OTHER
+            skew = Skew.SAME if observe(seen).digest() == decision["digest"] else Skew.OTHER
         if action is not None:
             b = view["backends"].index(action["backend"])
             name_number = self._backends.setdefault((action["backend"], view["profiles"][b]), len(self._backends))
-        x = decision["index"] * N_FEATURES
-        there = features is not None and b >= 0
         cap = math.inf if action is None or action["budget"] is None else float(action["budget"])
         slo = ask.slo
         row = (
@@ -143,19 +137,14 @@ class Ledger:
             ask.weight,
             outcome.usd,
             ask.usd_weight,
-            decision["propensity"],
             line.attempt,
             view["in_flight"][b] if b >= 0 else 0.0,
             view["prefill_tokens"][b] if b >= 0 else 0.0,
-            view["kv_tokens"][b] if b >= 0 else 0.0,
             _or(view["places"][b], math.inf) if b >= 0 else 0.0,
-            view["price"][b] if b >= 0 else 0.0,
-            features[x + TTFT] if features is not None and there else math.nan,
-            features[x + TPOT] if features is not None and there else math.nan,
             odds,
             self._policies.setdefault(decision["policy"], len(self._policies)),
-            hashed(key),
-            hashed(f"{decision['id']} {hashed(key)}"),
+            (caller := self._caller(key)),
+            hashed(f"{decision['id']} {caller}"),
             -1 if ask.session is None else hashed(ask.session),
             ask.stream,
         )
@@ -180,8 +169,8 @@ def hashed(text: str) -> int:
     return crc32(data) << 31 ^ crc32(data, 0x9E3779B9) >> 1
 
 
-def joined(pieces: Sequence[tuple[Logged, Names]]) -> tuple[Logged, Names]:
-    """Several ledgers' columns as one, in the order of the ends of attempts."""
+def joined(pieces: Sequence[tuple[Logged, Names]]) -> tuple[Logged, Names, Ints]:
+    """Several ledgers' columns as one, in the order of the ends of attempts; and which row of the pieces, one after another, each is."""
     backends: dict[tuple[str, str], int] = {}
     policies: dict[str, int] = {}
     moved = list[Logged]()
@@ -189,10 +178,9 @@ def joined(pieces: Sequence[tuple[Logged, Names]]) -> tuple[Logged, Names]:
         b: Any = np.array([backends.setdefault(pair, len(backends)) for pair in zip(names.backends, names.profiles, strict=True)] + [-1])
         p: Any = np.array([policies.setdefault(name, len(policies)) for name in names.policies] or [0])
         moved.append(columns._replace(backend=b[columns.backend].astype(np.int32), policy=p[columns.policy].astype(np.int32)))
-    whole = of(np.concatenate(parts) for parts in zip(*moved, strict=True))
-    order = np.argsort(whole.wall, kind="stable")
+    order: Ints = np.argsort(np.concatenate([piece.wall for piece in moved]), kind="stable")
     names = Names(tuple(b for b, _ in backends), tuple(p for _, p in backends), tuple(policies))
-    return of(column[order] for column in whole), names
+    return of(np.concatenate(parts)[order] for parts in zip(*moved, strict=True)), names, order
 
 
 def with_scores(columns: Logged, said: Iterable[tuple[str, str, float]]) -> Logged:

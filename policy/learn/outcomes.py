@@ -14,12 +14,10 @@ from bestserve.policy.simulate import Scene, consider, finish, play
 
 from .bound import bind
 from .compiled import compiled, copy_into
+from .run import AFTER_S
 
 MOST = 41
 """Actions that a decision has room for, Shed among them; larger fleets are not trained on."""
-
-AFTER_S = 120.0
-"""Seconds after the last arrival in which answers still count."""
 
 
 class Outcomes(NamedTuple):

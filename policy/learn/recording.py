@@ -24,9 +24,7 @@ from bestserve.policy.simulate import BROKE, DONE, RATE, RATE_AT, SHED, Results,
 
 from .bound import bind
 from .compiled import compiled
-
-AFTER_S = 120.0
-"""Answers that are not there so long after the last arrival count as never given."""
+from .run import AFTER_S
 
 LOOK = ("usable", "held", "in_flight", "prefill_tokens", "decode_tokens", "kv_tokens", "places", "report_age_s", "pace_first", "pace_each")
 

@@ -9,7 +9,8 @@ The first part of the log teaches, the last is what the challenger is judged on.
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,16 +21,16 @@ from bestserve.policy.checkpoint import Checkpoint
 from bestserve.policy.facts import Backend, Budget, Floats, Ints, Mask
 from bestserve.policy.network import Network, forward
 from bestserve.policy.policies import Mind
-from bestserve.policy.record import Line
 from bestserve.policy.reward import Objective
 
 from . import improve as improving
-from .again import Again, Belief, again, chances, fits, seen_again
+from .again import Again, Belief, again, chances, together
 from .calibrate import Found, Row, Truncation, calibrate, calibration_of, rows, truncations
-from .duel import Duel, Side, duel
+from .duel import Duel, Rounds, Side, duel
 from .earned import earned
-from .improve import Args, Improved, Telling, ground_of
-from .logged import Ledger, Logged, Names, some
+from .ground import Ground, ground_of
+from .improve import Args, Improved, Telling
+from .logged import Logged, Names, some
 from .offline import OneStep, Past, fitted_q, one_step
 from .outcomes import Outcomes, of_parts
 from .replayed import begun
@@ -43,6 +44,9 @@ MOST_REQUESTS = 60_000
 """Requests that are played again, in pieces spread over the log."""
 
 PIECE = 4000
+PART = 500
+"""Lines that a process looks at in one go."""
+
 LEAST = 500
 """Attempts without which nothing is learnt."""
 
@@ -68,7 +72,8 @@ class Question:
 
     log: Logged
     names: Names
-    lines: Sequence[Line]  # some of it, in blocks of time
+    lines: Sequence[bytes]  # some of its Records, in blocks of time
+    rows: Ints  # which row of the log each of them is
     weight: Floats  # (N,) what each score counts for
     backends: tuple[Backend, ...]  # by their profiles
     budgets: tuple[Budget, ...]
@@ -104,7 +109,7 @@ class Answer(NamedTuple):
 
 def retrain(question: Question, args: Args, pool: Executor, told: Telling) -> Answer:
     """All of it. Raises TooLittle."""
-    known = known_of(question, args, told)
+    known = known_of(question, args, pool, told)
     improved = improving.improve(
         known.early, known.lines.taught(), question.incumbent.network, question.incumbent.parameters, args, pool, told
     )
@@ -124,12 +129,12 @@ class Known:
     calibration: Calibration
     before: tuple[Backend, ...]  # the fleet as the incumbent believes it to be
     believed: tuple[Backend, ...]  # and as the log says it is
-    early: improving.Ground
-    late: improving.Ground
+    early: Ground
+    late: Ground
     lines: "_Lines"
 
 
-def known_of(question: Question, args: Args, told: Telling) -> Known:
+def known_of(question: Question, args: Args, pool: Executor, told: Telling) -> Known:
     """Calibrate, and make ready. Raises TooLittle."""
     if len(question.log.wall) < LEAST:
         raise TooLittle(f"{len(question.log.wall)} attempts are too few: at least {LEAST} are needed")
@@ -139,7 +144,7 @@ def known_of(question: Question, args: Args, told: Telling) -> Known:
     calibration = calibration_of(found, question.incumbent.calibration)
     believed = calibrated(question.backends, calibration)
     told("calibrating", 1, 1)
-    return Known(question, found, calibration, before, believed, *_grounds(question, found, believed), _Lines.of(question.lines, believed))
+    return Known(question, found, calibration, before, believed, *_grounds(question, found, believed), _Lines.of(question, believed, pool))
 
 
 def judge(known: Known, challenger: Checkpoint, args: Args, pool: Executor, told: Telling) -> Judgement:
@@ -147,14 +152,15 @@ def judge(known: Known, challenger: Checkpoint, args: Args, pool: Executor, told
     dice, question = np.random.default_rng([args.seed, 5]), known.question
     mind = Mind.of("actor", challenger.parameters, challenger.network)
     believes = calibrated(question.backends, challenger.calibration)
-    step, heads = known.lines.judged(mind, challenger.network, believes, question.explore, dice)
+    step, heads = known.lines.judged(mind, challenger.network, believes, question.explore, pool, dice)
     sides = Side(question.incumbent.mind, known.before), Side(mind, believes)
     reward = _log_reward(known.late, question, known.believed)
-    fought = duel(known.late, *sides, reward, pool, args, lambda n: told("dueling", n, args.duels))
+    how = Rounds(args.seed, args.duels, args.duel)
+    fought = duel(known.late, *sides, reward, how, pool, lambda n: told("dueling", n, args.duels))
     return Judgement(judged(step, heads, fought), step, heads, fought)
 
 
-def _grounds(question: Question, found: Sequence[Found], believed: tuple[Backend, ...]) -> tuple[improving.Ground, improving.Ground]:
+def _grounds(question: Question, found: Sequence[Found], believed: tuple[Backend, ...]) -> tuple[Ground, Ground]:
     """Where is learnt, and where is judged: the first and the last part of the log's requests."""
     requests = begun(question.log)
     cut = round(TAUGHT * len(requests))
@@ -174,7 +180,7 @@ def _spread(requests: Ints) -> Ints:
     return np.concatenate([requests[start : start + PIECE] for start in starts])
 
 
-def _log_reward(ground: improving.Ground, question: Question, believed: Sequence[Backend]) -> float:
+def _log_reward(ground: Ground, question: Question, believed: Sequence[Backend]) -> float:
     """What requests earned that the incumbent decided, in the stretches that are played again; nan where there are too few."""
     log, policies = ground.requests, question.names.policies
     here = (log.policy == policies.index(question.incumbent.name)) if question.incumbent.name in policies else np.zeros(len(log.wall), bool)
@@ -187,45 +193,42 @@ def _log_reward(ground: improving.Ground, question: Question, believed: Sequence
 class _Lines:
     """Decisions of the log, seen again: in the order of time."""
 
-    lines: Sequence[Line]
+    lines: Sequence[bytes]
     again: Again
     at: Floats
     own: Floats  # what each earned itself
     teaches: Mask
 
     @classmethod
-    def of(cls, lines: Sequence[Line], believed: tuple[Backend, ...]) -> "_Lines":
-        belief = Belief.of(believed)
-        usable = sorted((line for line in lines if fits(line, belief)), key=lambda line: line.wall - line.outcome.total_s)
-        if len(usable) < LEAST // 2:
+    def of(cls, question: Question, believed: tuple[Backend, ...], pool: Executor) -> "_Lines":
+        begun = (question.log.wall - question.log.took)[question.rows]
+        order = np.argsort(begun, kind="stable")
+        lines = [question.lines[i] for i in order.tolist()]
+        seen = together(list(pool.map(partial(again, belief=Belief.of(believed)), _parts(lines))), range(0, max(len(lines), 1), PART))
+        if len(seen.which) < LEAST // 2:
             raise TooLittle(
-                f"of {len(lines)} decisions looked at, {len(usable)} are of the fleet that the config has now: too few to judge by"
+                f"of {len(lines)} decisions looked at, {len(seen.which)} are of the fleet that the config has now: too few to judge by"
             )
-        ledger = Ledger()
-        for line in usable:
-            ledger.take(line)
-        narrow, names = ledger.columns()
-        log = some(narrow, slice(None))
-        seen = again(usable, belief)
-        own = earned(log, names, sharpened(log), believed)
+        log = some(question.log, question.rows[order[seen.which]])
+        own = earned(log, question.names, sharpened(log), believed)
         seen.outcomes.own[:] = own / log.weight
-        n = len(usable)
-        return cls(usable, seen, log.wall - log.took, own, np.arange(n) < TAUGHT * n)
+        n = len(own)
+        return cls([lines[i] for i in seen.which.tolist()], seen, log.wall - log.took, own, np.arange(n) < TAUGHT * n)
 
     def taught(self) -> Outcomes:
         """What the critic learns from."""
         return of_parts(part[self.teaches] for part in self.again.outcomes)
 
     def judged(
-        self, challenger: Mind, network: Network, believes: tuple[Backend, ...], explore: float, dice: Generator
+        self, challenger: Mind, network: Network, believes: tuple[Backend, ...], explore: float, pool: Executor, dice: Generator
     ) -> tuple[OneStep, Floats]:
         """What the last part says of a challenger, which sees it by what it believes itself."""
         here = np.flatnonzero(~self.teaches)
-        seen, n_actions = self.again, self.again.mask.shape[1]
-        belief = Belief.of(believes)
-        now = chances([seen_again(self.lines[i], belief) for i in here.tolist()], challenger, n_actions, explore)
+        seen, n_actions = self.again, self.again.then.shape[1]
+        ask = partial(chances, belief=Belief.of(believes), mind=challenger, n_actions=n_actions, explore=explore)
+        now = np.concatenate(list(pool.map(ask, _parts([self.lines[i] for i in here.tolist()]))))
         predicted, price = _predicted(seen, here, network)
-        taken = seen.logged[here]
+        taken = seen.outcomes.action[here]
         rows = np.arange(len(here))
         inputs = np.concatenate(
             (
@@ -245,13 +248,18 @@ class _Lines:
             earned=self.own[here] - price[rows, taken],
             inputs=inputs,
         )
-        whole = Past(**{**{name: getattr(past, name) for name in Past.__slots__}, "earned": self.own[here]})
+        whole = replace(past, earned=self.own[here])
         return one_step(past, dice), fitted_q(whole, dice)
+
+
+def _parts(lines: Sequence[bytes]) -> list[Sequence[bytes]]:
+    """PART of them at a time; one empty part where there are none."""
+    return [lines[i : i + PART] for i in range(0, max(len(lines), 1), PART)]
 
 
 def _predicted(seen: Again, here: Any, network: Network) -> tuple[Floats, Floats]:
     """(P, A) each: what every action is expected to earn by encoder and critic less its price, and that price. Shed earns its constant."""
-    worth, price, pay = (seen.features[here, :, k] for k in range(3))
+    worth, price, pay = seen.worth[here], seen.price[here], seen.pay[here]
     weight = seen.weight[here][:, None]
     rows, context, allowed = seen.outcomes.rows[here], seen.outcomes.context[here], seen.outcomes.allowed[here]
     n = worth.shape[1]

@@ -25,6 +25,9 @@ from bestserve.policy.policies import Mind
 
 from .outcomes import Outcomes
 
+PRIOR = (0.05, 0.5, 5.0, 1.0, 20.0)
+"""checkpoint.PARAMETERS, where a search begins."""
+
 PRIOR_SCALES = (3.0, 1.0, 1.5, 0.5, 1.0)
 """How much the logarithms of the prior's parameters (checkpoint.PARAMETERS) are moved for a unit of any other direction."""
 
@@ -46,6 +49,13 @@ class SearchArgs:
     momentum: float = 0.7
     width: int = 16  # directions of the last layer
     decay: float = 0.0  # share of the last layer that each step takes back: directions that nothing speaks for stay small
+
+
+def drawn(dice: Generator, prior: tuple[float, ...]) -> tuple[float, ...]:
+    """Parameters about those of a prior."""
+    shed, factor, *rest, sharpness = prior
+    made = shed * dice.choice([0.0, 1.0, 2.0]), factor * np.exp(dice.uniform(-0.8, 0.8)), *rest, sharpness * dice.choice([0.1, 0.3, 1.0])
+    return tuple(float(each) for each in made)
 
 
 class Space(NamedTuple):

@@ -22,19 +22,14 @@ from numpy.random import Generator
 from bestserve.policy.facts import SLO, Floats
 from bestserve.policy.network import Network, untaught
 from bestserve.policy.policies import Mind
-from bestserve.policy.scene import Places, results_of, scratch_of, world_of
-from bestserve.policy.simulate import finish, play
+from bestserve.policy.scene import Places, scratch_of
 
 from . import critic
-from .bound import bind
-from .compiled import compiled
 from .critic import CriticArgs, Epoch
-from .outcomes import AFTER_S, MOST, Outcomes, first, gather, stacked
+from .outcomes import MOST, Outcomes, first, gather, stacked
+from .run import played
 from .scenes import Doubt, scene
-from .search import Place, SearchArgs, Space, Step, search, space_of
-
-PRIOR = (0.05, 0.5, 5.0, 1.0, 20.0)
-"""checkpoint.PARAMETERS, where a search begins."""
+from .search import PRIOR, Place, SearchArgs, Space, Step, drawn, search, space_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +77,6 @@ def scene_outcomes(fleet_of: FleetOf, args: Args, seed: int) -> Outcomes:
     return gather(dice, here, places, args.points)
 
 
-def drawn(dice: Generator, prior: tuple[float, ...]) -> tuple[float, ...]:
-    """Parameters about those of a prior."""
-    shed, factor, *rest, sharpness = prior
-    made = shed * dice.choice([0.0, 1.0, 2.0]), factor * np.exp(dice.uniform(-0.8, 0.8)), *rest, sharpness * dice.choice([0.1, 0.3, 1.0])
-    return tuple(float(each) for each in made)
-
-
 def learn(seen: Outcomes, args: Args, told: Callable[[Epoch], None], start: Network | None = None) -> Taught:
     """The critic, and where the actor is to be looked for."""
     network = critic.fit(seen, args.critic, told, start)
@@ -120,11 +108,7 @@ def scene_rewards(fleet_of: FleetOf, args: Args, minds: Sequence[Mind], seed: in
         return np.zeros(len(minds))
     found = np.zeros(len(minds))
     for i, mind in enumerate(minds):
-        results = results_of(n)
-        world, there, into, scratch = map(bind, (world_of(here, places), here._replace(mind=mind), results, scratch_of(places)))
-        compiled(play)(world, there, into, scratch, n)
-        compiled(finish)(world, there, into, float(here.trace.at[-1]) + AFTER_S)
-        found[i] = float(np.sum(results.reward)) / weight
+        found[i] = float(np.sum(played(here._replace(mind=mind), places).reward)) / weight
     return found
 
 

@@ -36,9 +36,6 @@ class Worth:
     concise: Floats
     quality_error: Floats
     scores: int
-    score: float  # mean of what was said
-    expected: float  # mean of what the profile had led to expect
-    fitted: float  # and of what this does
 
 
 def worth(log: Logged, weight: Floats, backend: int, profile: Profile) -> Worth | None:
@@ -75,9 +72,6 @@ def worth(log: Logged, weight: Floats, backend: int, profile: Profile) -> Worth 
         concise=np.clip(concise + change[2], 0.0, 1.0),
         quality_error=error,
         scores=len(score),
-        score=float(np.average(score, weights=w)),
-        expected=float(np.average(expected, weights=w)),
-        fitted=float(np.average(expected + x @ found, weights=w)),
     )
 
 

@@ -169,7 +169,7 @@ def _untaught() -> bytes:
     import numpy as np
 
     from bestserve.policy.inputs import N_CONTEXT, N_ROW
-    from bestserve.policy.learn.train import PRIOR
+    from bestserve.policy.learn.search import PRIOR
     from bestserve.policy.network import untaught
 
     zeros = np.zeros(N_ROW + N_CONTEXT)

@@ -58,9 +58,15 @@ def played(seconds: float = 240.0, rate: float = 12.0, seed: int = 0) -> Recorde
 
 
 @cache
+def raw() -> tuple[bytes, ...]:
+    """Its lines."""
+    return tuple(to_bytes(record) for record in records(played(), wall=1_790_000_000.0, policy="bid-price"))
+
+
+@cache
 def lines() -> tuple[Line, ...]:
-    """As they are read back from their bytes."""
-    return tuple(from_bytes(to_bytes(record)) for record in records(played(), wall=1_790_000_000.0, policy="bid-price"))
+    """As they are read back."""
+    return tuple(map(from_bytes, raw()))
 
 
 @cache

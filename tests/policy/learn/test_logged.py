@@ -1,5 +1,6 @@
 """Lines of a log as columns: nothing is lost on the way, and what does not encode to its digest is counted."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ def test_columns_say_what_lines_say():
         action = line.decision["action"]
         assert (names.backends[columns.backend[i]] if columns.backend[i] >= 0 else None) == (action and action["backend"])
         assert columns.took[i] == line.outcome.total_s
-        assert columns.propensity[i] == pytest.approx(line.decision["propensity"])
+        assert columns.cap[i] == (math.inf if action is None or action["budget"] is None else action["budget"])
         if columns.ending[i] == DONE:
             assert columns.tokens[i] == line.outcome.completion_tokens
 
@@ -42,7 +43,9 @@ def test_pieces_join_in_the_order_of_time():
         late.take(line)
     for line in some[:50]:
         early.take(line)
-    columns, names = joined([late.columns(), early.columns()])
+    pieces = [late.columns(), early.columns()]
+    columns, names, order = joined(pieces)
+    assert (np.concatenate([piece.wall for piece, _ in pieces])[order] == columns.wall).all()
     assert (np.diff(columns.wall) >= 0).all()
     assert [names.backends[b] for b in columns.backend.tolist()] == [line.decision["action"]["backend"] for line in some[:100]]
 

@@ -15,11 +15,11 @@ from bestserve.policy.learn.earned import earned
 from bestserve.policy.learn.logged import some
 from bestserve.policy.learn.replayed import begun, trace_of
 from bestserve.policy.learn.retrain import Answer, Incumbent, Question, TooLittle, retrain
-from bestserve.policy.learn.train import PRIOR
+from bestserve.policy.learn.search import PRIOR
 from bestserve.policy.policies import Mind
 from bestserve.policy.reward import reward
 from bestserve.policy.scene import mind_of
-from tests.policy.learn.log_by_simulation import PLACES, SMALL, WRONG, lines, logged, played
+from tests.policy.learn.log_by_simulation import PLACES, SMALL, WRONG, lines, logged, played, raw
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -27,7 +27,9 @@ pytestmark = pytest.mark.timeout(600)
 def question() -> Question:
     columns, names = logged()
     incumbent = Incumbent("bid-price", mind_of("bid-price", PLACES), PRIOR)
-    return Question(columns, names, lines(), np.ones(len(columns.wall)), PLACES.backends, PLACES.budgets, incumbent, 0.2)
+    return Question(
+        columns, names, raw(), np.arange(len(columns.wall)), np.ones(len(columns.wall)), PLACES.backends, PLACES.budgets, incumbent, 0.2
+    )
 
 
 def answered(of: Question) -> Answer:
@@ -107,10 +109,10 @@ def test_an_answer_of_which_nothing_was_counted_earns_a_number():
 def test_the_same_belief_sees_the_same_and_decides_the_same():
     """To the probability, of the policy that decided."""
     belief, mind = Belief.of(PLACES.backends), mind_of("bid-price", PLACES)
-    for line in lines()[:50]:
+    for one, line in zip(raw()[:50], lines(), strict=False):
         seen = seen_again(line, belief)
         assert observe(seen).features == pytest.approx(observe(line.seen).features, rel=1e-9)
-        said = chances([seen], mind, len(line.decision["mask"]), 0.2)
+        said = chances([one], belief, mind, len(line.decision["mask"]), 0.2)
         assert said[0] == pytest.approx(np.array(line.decision["probabilities"]), abs=1e-6)
 
 
