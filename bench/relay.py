@@ -204,7 +204,8 @@ class Bench:
         port = free_port()
         config = self.folder / "bench.yaml"
         upstream = f"http://127.0.0.1:{self.upstream_port}"
-        config.write_text(CONFIG.format(port=port, upstream=upstream, profile=self.args.profile))
+        policy = f"policy: {self.args.policy}\n" if self.args.policy else ""
+        config.write_text(CONFIG.format(port=port, upstream=upstream, profile=self.args.profile) + policy)
         command = ["-m", "bestserve.proxy", "serve", "--config", str(config), "--port", str(port)]
         return Target("proxy", port, [sys.executable, *command])
 
@@ -476,6 +477,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peer", action="append", default=[], choices=[*PEERS, "all"])
     parser.add_argument("--no-proxy", action="store_true", help="leave bestserve itself out")
     parser.add_argument("--profile", default="qwen3-8b-h100", help="of the three backends")
+    parser.add_argument("--policy", help="the section of the config, e.g. '{checkpoint: none}': the fallback decides; default: as it ships")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measure, target and round")
     parser.add_argument("--pick", choices=("median", "quietest"), default="median", help="what the table shows of rounds")
