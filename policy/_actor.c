@@ -178,19 +178,9 @@ static int filled(Case *c, PyObject *features, PyObject *mask, PyObject *seen) {
 
 static inline double bounded(double v) { return most(least(v, FAR), -FAR); }
 
-static inline double ln(Case *c, double v) {
-    c->odd |= !(v > 0.0);
-    return log(v);
-}
-
-static inline double over(Case *c, double a, double b) {
-    c->odd |= b == 0.0;
-    return a / b;
-}
-
 /* The logarithm of a predicted time / a deadline; the least where none binds. */
 static inline double against(Case *c, double predicted, double deadline) {
-    return deadline == INFINITY ? -FAR : bounded(ln(c, over(c, predicted, deadline)));
+    return deadline == INFINITY ? -FAR : bounded(ln(&c->odd, over(&c->odd, predicted, deadline)));
 }
 
 /* The largest in a column of rows over what is allowed; 0 when nothing is. */
@@ -204,7 +194,7 @@ static double best_of(const Case *c, int column) {
 
 static void own_of(Case *c, const double *x, double *row) {
     double worth = x[FEATURE_quality] * x[FEATURE_p_on_time];
-    double cost = over(c, x[FEATURE_price] * x[FEATURE_work_s] + x[FEATURE_pay], c->asked[ASKED_weight]);
+    double cost = over(&c->odd, x[FEATURE_price] * x[FEATURE_work_s] + x[FEATURE_pay], c->asked[ASKED_weight]);
     row[ROW_asks] = 1.0;
     row[ROW_quality] = x[FEATURE_quality];
     row[ROW_p_on_time] = x[FEATURE_p_on_time];
@@ -215,13 +205,13 @@ static void own_of(Case *c, const double *x, double *row) {
     row[ROW_each] = against(c, x[FEATURE_tpot_s], c->asked[ASKED_tpot_s]);
     row[ROW_whole] = against(c, x[FEATURE_latency_s], c->asked[ASKED_e2e_s]);
     row[ROW_p_whole] = x[FEATURE_p_whole];
-    row[ROW_tokens] = ln(c, x[FEATURE_tokens]) / 8.0;
+    row[ROW_tokens] = ln(&c->odd, x[FEATURE_tokens]) / 8.0;
     row[ROW_load] = least(x[FEATURE_load], FAR);
 }
 
 static void shared_of(Case *c, size_t b) {
-    double backlog = over(c, over(c, c->prefill[b], c->prefill_rate[b]), least(c->asked[ASKED_ttft_s], 10.0));
-    double memory = over(c, c->kv[b], c->kv_capacity[b]), first = ln(c, c->pace_first[b]), each = ln(c, c->pace_each[b]);
+    double backlog = over(&c->odd, over(&c->odd, c->prefill[b], c->prefill_rate[b]), least(c->asked[ASKED_ttft_s], 10.0));
+    double memory = over(&c->odd, c->kv[b], c->kv_capacity[b]), first = ln(&c->odd, c->pace_first[b]), each = ln(&c->odd, c->pace_each[b]);
     double age = tanh(c->age[b] / 2.0), cached = c->cached[b] / most(c->asked[ASKED_prompt], 1.0);
     for (size_t k = 0; k < c->budgets; k++) {
         double *row = c->rows + (b * c->budgets + k) * N_ROW;
@@ -250,7 +240,7 @@ static void rows_of(Case *c) {
         row[ROW_score_gap] = most(row[ROW_score] - best_score, -FAR);
         row[ROW_score] = most(row[ROW_score], -FAR);
         row[ROW_cost] = least(row[ROW_cost], FAR);
-        row[ROW_work] = least(ln(c, c->x[a * N_FEATURE + FEATURE_work_s] / most(least_work, 1e-9)), FAR);
+        row[ROW_work] = least(ln(&c->odd, c->x[a * N_FEATURE + FEATURE_work_s] / most(least_work, 1e-9)), FAR);
     }
     memset(c->rows + c->n * N_ROW, 0, N_ROW * sizeof(double)); /* Shed */
 }
@@ -258,7 +248,7 @@ static void rows_of(Case *c) {
 static void context_of(Case *c) {
     double *context = c->context, most_work = 0.0, least_work = 0.0, usable = 0.0, tokens = 0.0, load = 0.0, cost = 0.0;
     memset(context, 0, sizeof(c->context));
-    context[CONTEXT_weight] = ln(c, c->asked[ASKED_weight]);
+    context[CONTEXT_weight] = ln(&c->odd, c->asked[ASKED_weight]);
     context[CONTEXT_spread] = c->asked[ASKED_sigma];
     if (c->n == 0)
         return;
@@ -281,14 +271,14 @@ static void context_of(Case *c) {
         usable += c->usable[b];
     }
     double rate = most(c->rate, 1e-3);
-    context[CONTEXT_demand_most] = bounded(ln(c, rate / most_work));
-    context[CONTEXT_demand_least] = bounded(ln(c, rate / least_work));
+    context[CONTEXT_demand_most] = bounded(ln(&c->odd, rate / most_work));
+    context[CONTEXT_demand_least] = bounded(ln(&c->odd, rate / least_work));
     context[CONTEXT_backends] = log((double)c->backends) / FAR;
     context[CONTEXT_usable] = usable / (double)c->backends;
     context[CONTEXT_mean_load] = load / (double)c->n;
     context[CONTEXT_mean_cost] = cost / (double)c->n;
     context[CONTEXT_best_score] = best_of(c, ROW_score);
-    context[CONTEXT_prompt] = bounded(ln(c, over(c, most(c->asked[ASKED_prompt], 1.0), tokens)));
+    context[CONTEXT_prompt] = bounded(ln(&c->odd, over(&c->odd, most(c->asked[ASKED_prompt], 1.0), tokens)));
 }
 
 /* --- network, prior and probabilities, as in network.py ------------------------------------------------------------- */
@@ -319,7 +309,7 @@ static void forward(Case *c, const Weights *w) {
         all += c->mask[a];
     }
     for (size_t j = 0; j < WIDTH; j++)
-        pooled[j] = over(c, pooled[j], all);
+        pooled[j] = over(&c->odd, pooled[j], all);
     memcpy(common, w->b2, sizeof(common));
     add_times(common, pooled, WIDTH, w->wp);
     for (size_t a = 0; a <= c->n; a++) {
@@ -384,7 +374,7 @@ static void softmax(Case *c) {
         total += c->p[a];
     }
     for (size_t a = 0; a <= c->n; a++)
-        c->p[a] = over(c, c->p[a], total);
+        c->p[a] = over(&c->odd, c->p[a], total);
     c->odd |= !isfinite(total);
 }
 

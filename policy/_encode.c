@@ -108,16 +108,6 @@ static int read_backend(Backend *to, PyObject *seen, Py_ssize_t b) {
 
 /* --- arithmetic, as in encode.py ------------------------------------------------------------------------------------- */
 
-static inline double ln(Case *c, double v) {
-    c->odd |= !(v > 0.0);
-    return log(v);
-}
-
-static inline double over(Case *c, double a, double b) {
-    c->odd |= b == 0.0;
-    return a / b;
-}
-
 static inline double phi(double z) { return 0.5 * tanh(z * (0.7978845608 + 0.0356774081 * (z * z))) + 0.5; }
 
 static void cap_it(Case *c, Rung *r) {
@@ -127,7 +117,7 @@ static void cap_it(Case *c, Rung *r) {
     r->whole = r->sure = 1.0;
     if (r->cap == INFINITY)
         return;
-    double z = over(c, ln(c, r->cap) - r->mu, r->sigma);
+    double z = over(&c->odd, ln(&c->odd, r->cap) - r->mu, r->sigma);
     r->whole = phi(z);
     r->tokens = most(mean * phi(z - r->sigma) + r->cap * (1.0 - r->whole), 1.0);
     r->sure = r->cap;
@@ -140,10 +130,10 @@ static void climb(Case *c, const double *caps, double longer, double shorter) {
         r->mu = c->asked[ASKED_mu] + longer;
         r->sigma = c->asked[ASKED_sigma];
         if (r->told) {
-            r->mu = r->mu + ln(c, shorter);
+            r->mu = r->mu + ln(&c->odd, shorter);
             r->sigma = r->sigma * TOLD_SIGMA;
             if (caps[k] < INFINITY)
-                r->mu = least(r->mu, ln(c, TOLD_SHARE * caps[k]));
+                r->mu = least(r->mu, ln(&c->odd, TOLD_SHARE * caps[k]));
         }
         r->cap = least(caps[k], c->asked[ASKED_ceiling]);
         r->distinct = 1;
@@ -155,14 +145,14 @@ static void climb(Case *c, const double *caps, double longer, double shorter) {
 }
 
 static double in_time(Case *c, double predicted, double deadline) {
-    double ratio = least(over(c, predicted, deadline), FAR), power = pow(ratio, STEEP);
+    double ratio = least(over(&c->odd, predicted, deadline), FAR), power = pow(ratio, STEEP);
     c->odd |= !(ratio >= 0.0) || (power < DBL_MIN && power != 0.0);
     return 1.0 / (1.0 + power);
 }
 
 static double ends_in_time(Case *c, double ttft, double tpot, const Rung *r) {
-    double room = over(c, most(c->asked[ASKED_e2e_s] - ttft, 1e-9), tpot);
-    return room >= r->cap ? 1.0 : phi(over(c, ln(c, room) - r->mu, r->off));
+    double room = over(&c->odd, most(c->asked[ASKED_e2e_s] - ttft, 1e-9), tpot);
+    return room >= r->cap ? 1.0 : phi(over(&c->odd, ln(&c->odd, room) - r->mu, r->off));
 }
 
 typedef struct {
@@ -172,18 +162,18 @@ typedef struct {
 static Speed speed(Case *c, const Backend *to, double new) {
     const double *fleet = to->fleet, *constant = to->constant;
     double present = fleet[FLEET_in_flight] + c->asked[ASKED_n], kv = fleet[FLEET_kv_tokens] + c->asked[ASKED_prompt];
-    double places = least(fleet[FLEET_places], over(c, constant[CONSTANT_kv_capacity] * present, kv + fleet[FLEET_decode_tokens]));
+    double places = least(fleet[FLEET_places], over(&c->odd, constant[CONSTANT_kv_capacity] * present, kv + fleet[FLEET_decode_tokens]));
     double running = least(present, places);
     double step = (constant[CONSTANT_step_fixed] + running * constant[CONSTANT_step_per_seq] +
                    least(kv, constant[CONSTANT_kv_capacity]) * constant[CONSTANT_step_per_kv]) *
                   fleet[FLEET_pace_each];
     double begun = fleet[FLEET_in_flight] > 0.0 ? 0.5 * step : 0.0;
-    double prefill = over(c, fleet[FLEET_prefill_tokens] + new, constant[CONSTANT_prefill_rate]);
+    double prefill = over(&c->odd, fleet[FLEET_prefill_tokens] + new, constant[CONSTANT_prefill_rate]);
     double ttft = (constant[CONSTANT_overhead] + constant[CONSTANT_prefill_fixed] + prefill) * fleet[FLEET_pace_first] + begun;
     if (present > running)
-        ttft += over(c, present - running, places) * over(c, fleet[FLEET_decode_tokens], present) * step;
-    double reading = least(over(c, c->rate * new / (double)c->backends, constant[CONSTANT_prefill_rate]), 0.5);
-    return (Speed){ttft, over(c, step, 1.0 - reading), places};
+        ttft += over(&c->odd, present - running, places) * over(&c->odd, fleet[FLEET_decode_tokens], present) * step;
+    double reading = least(over(&c->odd, c->rate * new / (double)c->backends, constant[CONSTANT_prefill_rate]), 0.5);
+    return (Speed){ttft, over(&c->odd, step, 1.0 - reading), places};
 }
 
 /* --- writing the answer ---------------------------------------------------------------------------------------------- */
@@ -192,11 +182,11 @@ static void fill_backend(Case *c, const Backend *to, Py_ssize_t b, double *featu
     const double *asked = c->asked, *fleet = to->fleet, *constant = to->constant;
     double new = asked[ASKED_prompt] - to->cached * (1.0 - constant[CONSTANT_cached_cost]);
     Speed s = speed(c, to, new);
-    double reading = over(c, new, constant[CONSTANT_prefill_rate]) * fleet[FLEET_pace_first];
+    double reading = over(&c->odd, new, constant[CONSTANT_prefill_rate]) * fleet[FLEET_pace_first];
     double writing =
         (constant[CONSTANT_step_shared] + constant[CONSTANT_step_per_kv] * asked[ASKED_prompt]) * asked[ASKED_n] * fleet[FLEET_pace_each];
     double soon = in_time(c, s.ttft, asked[ASKED_ttft_s]) * in_time(c, s.tpot, asked[ASKED_tpot_s]);
-    double crowd = over(c, fleet[FLEET_in_flight], s.places), room = constant[CONSTANT_context] - SURE_SHARE * asked[ASKED_prompt];
+    double crowd = over(&c->odd, fleet[FLEET_in_flight], s.places), room = constant[CONSTANT_context] - SURE_SHARE * asked[ASKED_prompt];
     double read_usd = asked[ASKED_prompt] * constant[CONSTANT_usd_per_prompt_token], write_usd = asked[ASKED_n] * constant[CONSTANT_usd_per_token];
     for (Py_ssize_t k = 0; k < c->budgets; k++) {
         const Rung *r = &c->ladder[k];

@@ -53,3 +53,14 @@ static PyObject *names_of(const char *const *names) {
 static inline double least(double a, double b) { return b < a ? b : a; }
 
 static inline double most(double a, double b) { return b > a ? b : a; }
+
+/* These two note in `odd` what plain Python has to say something of. */
+static inline double ln(int *odd, double v) {
+    *odd |= !(v > 0.0);
+    return log(v);
+}
+
+static inline double over(int *odd, double a, double b) {
+    *odd |= b == 0.0;
+    return a / b;
+}

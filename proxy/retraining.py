@@ -26,7 +26,7 @@ from bestserve.policy.opinions import SHARE, weights
 from bestserve.policy.policies import Mind
 from bestserve.policy.scene import Places, mind_of
 
-from . import checkpoints, published, retrain_report
+from . import checkpoints, files, published, retrain_report
 from .config import BadConfig, Config, environment, load
 from .log_columns import Read, read_log
 from .segments import files as files_of
@@ -87,10 +87,10 @@ def _read(config: Config, since: float | None, pool: ProcessPoolExecutor, told: 
     assert config.replay is not None
     folder = config.replay.dir
     try:
-        files = files_of([folder], since=since)
+        segments = files_of([folder], since=since)
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
-    read = read_log(files, since, pool, lambda n: told("reading", n, len(files)))
+    read = read_log(segments, since, pool, lambda n: told("reading", n, len(segments)))
     if read is None:
         raise TooLittle("there is no record" + ("" if since is None else " that is young enough (--since)"))
     for problem in read.problems[:20]:
@@ -186,7 +186,7 @@ def _publish(config: Config, wanted: Wanted, answer: Answer, said: dict[str, Any
     if wanted.out is not None:
         try:
             wanted.out.parent.mkdir(parents=True, exist_ok=True)
-            wanted.out.write_bytes(data)
+            files.write(wanted.out, data)
         except OSError as error:
             click.echo(f"{wanted.out}: cannot be written: {error.strerror}", err=True)
     if not answer.verdict.publish or wanted.dry_run:

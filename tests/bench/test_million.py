@@ -15,7 +15,7 @@ CHILD = f"import time; held = b'x' * {HOLD}; time.sleep(1)"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}], check=True)"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="the bench reads memory from /proc, which only Linux has; nothing of the product does")
 def test_memory_is_that_of_a_process_and_its_children():
     """Together, at its most."""
     parent = subprocess.Popen([sys.executable, "-c", PARENT])

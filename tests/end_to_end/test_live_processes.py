@@ -98,7 +98,8 @@ log: {{level: error}}
 
 def metric(base: str, name: str) -> float | None:
     """A metric by its name and labels."""
-    text = urllib.request.urlopen(f"{base}/metrics", timeout=5).read().decode()
+    with urllib.request.urlopen(f"{base}/metrics", timeout=5) as reply:
+        text = reply.read().decode()
     return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.rpartition(" ")[0] == name), None)
 
 

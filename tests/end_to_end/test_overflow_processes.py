@@ -23,7 +23,8 @@ REFUSED = 12
 
 def metric(base: str, name: str) -> float:
     """The sum of a metric over its labels."""
-    text = urllib.request.urlopen(f"{base}/metrics", timeout=10).read().decode()
+    with urllib.request.urlopen(f"{base}/metrics", timeout=10) as reply:
+        text = reply.read().decode()
     return sum(float(value) for value in re.findall(rf"^{name}(?:\{{.*?\}})? (\S+)", text, re.MULTILINE))
 
 

@@ -1,17 +1,13 @@
 """A replay log played again: what came then comes again, what cannot be read is named."""
 
 import numpy as np
-import orjson
 import pytest
-from click.testing import CliRunner
 
 from bestserve.policy.workload import Demand
-from bestserve.proxy.cli import main
 from bestserve.proxy.simulated_log import write
 from bestserve.proxy.workloads import BadWorkload, Course, trace_for, workload_of
 from tests.policy.learn.log_by_simulation import played
-
-FLEET = "backends: [{name: small, profile: qwen3-1.7b-h100}, {name: large, profile: qwen3-32b-h100}]\nbudgets: [none, 128]\n"
+from tests.proxy.simulated import FLEETS, simulated
 
 
 @pytest.fixture(scope="module")
@@ -76,23 +72,9 @@ def test_a_directory_without_requests_is_refused(tmp_path):
         workload_of(Course(str(tmp_path)))
 
 
-def test_it_is_simulated_from_the_command_line(log, tmp_path):
+def test_it_is_simulated_from_the_command_line(log):
     """On a fleet that is not the one it comes from."""
-    (tmp_path / "f.yaml").write_text(FLEET)
-    words = [
-        "simulate",
-        "--fleet",
-        str(tmp_path / "f.yaml"),
-        "--workload",
-        str(log),
-        "--policy",
-        "pretrained",
-        "--duration",
-        "20",
-        "--json",
-    ]
-
-    said = orjson.loads(CliRunner().invoke(main, words).stdout)
+    said = simulated(FLEETS / "qwen3.yaml", log, "--policy", "pretrained", "--duration", "20")
 
     assert said["requests"] == len(trace_for(Course(str(log), 20.0), Demand(), 0).at)
     assert said["on_time"] > 0.5

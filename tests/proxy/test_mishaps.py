@@ -1,7 +1,6 @@
 """What goes wrong on purpose: as it was said, the same for everybody, or refused by name."""
 
 import numpy as np
-import orjson
 import pytest
 from click.testing import CliRunner
 
@@ -10,6 +9,7 @@ from bestserve.proxy.cli import main
 from bestserve.proxy.entrants import entrant
 from bestserve.proxy.mishaps import BadMishap, Mishaps, mishaps_of
 from tests.policy.facts_by_hand import BUDGETS, LADDER
+from tests.proxy.simulated import simulated
 
 PLACES = Places(LADDER, BUDGETS)
 FLEET = """
@@ -64,21 +64,10 @@ def test_static_serving_has_the_same_troubles():
 
 def test_a_dying_backend_costs_what_it_served(tmp_path):
     """Through the command line: while the large one is dead nobody is answered by it, and the others answer."""
-    (tmp_path / "f.yaml").write_text(FLEET)
-    words = [
-        "simulate",
-        "--fleet",
-        str(tmp_path / "f.yaml"),
-        "--workload",
-        "poisson:4",
-        "--policy",
-        "deadline-greedy",
-        "--duration",
-        "30",
-        "--json",
-    ]
+    fleet, words = tmp_path / "f.yaml", ("--policy", "deadline-greedy", "--duration", "30")
+    fleet.write_text(FLEET)
 
-    calm, dead = (orjson.loads(CliRunner().invoke(main, [*words, *more]).stdout) for more in ([], ["--trouble", "large=down@0-30"]))
+    calm, dead = (simulated(fleet, "poisson:4", *words, *more) for more in ((), ("--trouble", "large=down@0-30")))
 
     assert sum(share for action, share in calm["actions"].items() if action.startswith("large")) > 0.5
     assert dead["quality"] < calm["quality"]
