@@ -90,10 +90,18 @@ def opened(name: str, lengths: Sequence[tuple[int, int]], per_s: float, seed: in
     return Script("mix", name, tuple(calls))
 
 
-def closed(name: str, lengths: Sequence[tuple[int, int]], clients: int, apart_s: float, seed: int) -> Script:
-    """Calls that so many clients make, each the next when its last was answered; they begin `apart_s` after each other."""
+def closed(name: str, lengths: Sequence[tuple[int, int]], clients: int, apart_s: float, seed: int, pause_s: float = 0.0) -> Script:
+    """Calls that so many clients make, each the next when its last was answered; they begin `apart_s` after each other.
+
+    Before it asks again a client pauses, from half of `pause_s` to half as much again. One that asks in the very instant of its last
+    token is read by the simulator before the next step, and by a server, which it takes a moment to reach, after it.
+    """
+    dice = random.Random(seed)  # noqa: S311
     begun = [Call(prompt, answer, seed + i, delay_s=i * apart_s) for i, (prompt, answer) in enumerate(lengths[:clients])]
-    later = [Call(prompt, answer, seed + i, after=i - clients) for i, (prompt, answer) in enumerate(lengths[clients:], clients)]
+    later = [
+        Call(prompt, answer, seed + i, after=i - clients, delay_s=pause_s * dice.uniform(0.5, 1.5))
+        for i, (prompt, answer) in enumerate(lengths[clients:], clients)
+    ]
     return Script("mix", name, (*begun, *later))
 
 

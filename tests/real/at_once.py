@@ -3,8 +3,8 @@
     .venv/bin/python tests/real/at_once.py --profile mine.toml
 
 `mine.toml` is what `tests/real/profiling.py --out mine.toml` wrote on the same machine; without it, the profile that ships. So many
-clients ask, each the next question when its last was answered, with prompts and answers of mixed lengths; every such script is played
-several times, in turns, on a machine at rest. Predicted is the same script turned by the simulator alone: when each call is sent
+clients ask, each the next question a moment after its last was answered, with prompts and answers of mixed lengths; every such script is
+played several times, in turns, on a machine at rest. Predicted is the same script turned by the simulator alone: when each call is sent
 follows from its own answers.
 """
 
@@ -33,6 +33,7 @@ from bestserve.proxy.upstream import Upstream
 
 CLIENTS = (1, 4, 8, 16)
 PROMPT, ANSWER = (24, 512), (16, 64)  # tokens, log-uniform between
+PAUSE_S = 0.3  # a client's, before it asks again
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Row:
 def asked(clients: int, engine: Engine) -> Script:
     """A few questions of each client."""
     calls = script.mixed(max(6, 3 * clients), PROMPT, ANSWER, seed=clients)
-    return script.closed(f"{clients} clients", calls, clients, engine.prefill_s(200), seed=clients)
+    return script.closed(f"{clients} clients", calls, clients, engine.prefill_s(200), clients, PAUSE_S)
 
 
 async def play(url: str, scripts: list[Script], plays: int, seed: int) -> dict[str, list[Run]]:

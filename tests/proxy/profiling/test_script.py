@@ -44,6 +44,18 @@ def test_arrivals_do_not_wait_and_clients_do() -> None:
     assert [call.delay_s for call in closed.calls[:4]] == [0.0, 0.5, 1.0, 0.0]
 
 
+def test_a_client_may_pause_before_it_asks_again() -> None:
+    """Each time for another while, about as long as is said; who asks first does not."""
+    lengths = mixed(200, (16, 1024), (8, 96), seed=1)
+
+    pauses = [call.delay_s for call in script.closed("c", lengths, 3, 0.0, seed=2, pause_s=0.2).calls]
+
+    assert pauses[:3] == [0.0, 0.0, 0.0]
+    assert all(0.1 <= pause <= 0.3 for pause in pauses[3:])
+    assert 0.19 < sum(pauses) / 197 < 0.21
+    assert len(set(pauses)) > 190
+
+
 def test_lengths_of_a_mix_stay_between_their_bounds_and_spread() -> None:
     """Log-uniform: about half of 24 … 1536 is below 192."""
     prompts = [prompt for prompt, _ in mixed(1000, (24, 1536), (8, 96), seed=7)]
