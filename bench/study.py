@@ -20,6 +20,7 @@ import click
 import numpy as np
 from scipy.stats import t as student
 
+from bestserve.policy.facts import Backend
 from bestserve.policy.learn.scenes import capacity, capacity_at
 from bestserve.proxy.config import environment
 from bestserve.proxy.contest import Match, Played, contest
@@ -41,6 +42,9 @@ KNOWN = 0.99
 
 RANGES = ((0.01, 0.3), (0.05, 0.5), (0.05, 1.2))
 """Both of what the fleet can do at most, by its profiles; the second of arrivals that jump."""
+
+WRONG = 2.0
+"""Up to which factor an engine's constants are other than its profile says."""
 
 MANY = 8
 """GPUs that a fleet is held against, as in the paper."""
@@ -64,6 +68,7 @@ class Study:
     def __init__(self, fleet: Fleet, tuned: Path | None, seeds: int, seconds: float, jobs: int) -> None:
         self.fleet, self.seconds, self.jobs = fleet, seconds, jobs
         self.tuned, self.seeds = read_tuned(tuned), range(FIRST_SEED, FIRST_SEED + seeds)
+        self.same = seeds, seconds, jobs
 
     def rewards(self, cases: Sequence[Case], policies: Sequence[str | None], of: Callable[[Played], float]) -> dict[Any, np.ndarray]:
         """(case, policy) -> a number of each seed; a heuristic with its own parameters and with tuned ones."""
@@ -94,13 +99,13 @@ def reward(played: Played) -> float:
     return played.bounds["clairvoyant"] if played.summary is None else played.summary.reward
 
 
-def compared(study: Study, cases: Sequence[Case], policy: str) -> list[dict[str, Any]]:
-    """Each case: the policy against the best heuristic, the best static serving, and the bound."""
+def compared(study: Study, cases: Sequence[Case], policy: str, *, bounded: bool = True) -> list[dict[str, Any]]:
+    """Each case: the policy against the best heuristic, the best static serving, and the bound, which takes longer than all others."""
     statics = [name for name in static_all(study.fleet.places) if name.endswith("@none")]
-    found = study.rewards(cases, [policy, *HEURISTICS, *statics, None], reward)
+    found = study.rewards(cases, [policy, *HEURISTICS, *statics, *([None] if bounded else [])], reward)
     rows = []
     for case in cases:
-        ours, bound = found[case, policy], found[case, None]
+        ours = found[case, policy]
         rule, static = (max(names, key=lambda name: found[case, name].mean()) for names in (HEURISTICS, statics))
         ratio, spread = against(ours, found[case, rule])
         rows.append(
@@ -112,7 +117,7 @@ def compared(study: Study, cases: Sequence[Case], policy: str) -> list[dict[str,
                 "ratio": ratio,
                 "±": spread,
                 "best static": f"{found[case, static].mean():.3f} ({static.partition(':')[2]})",
-                "of bound": (ours / bound).mean(),
+                **({"of bound": (ours / found[case, None]).mean()} if bounded else {}),
             }
         )
     return rows
@@ -124,6 +129,43 @@ def against(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
     n = len(ratios)
     half = float(student.ppf(0.975, n - 1) * ratios.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
     return float(ours.mean() / max(theirs.mean(), 1e-9)), half
+
+
+def beside(study: Study, cases: Sequence[Case], policy: str, rival: str) -> list[dict[str, Any]]:
+    """Each case: the policy against another one, which may have been trained for this very fleet."""
+    found = study.rewards(cases, [policy, rival], reward)
+    rows = []
+    for case in cases:
+        ours, theirs = found[case, policy], found[case, rival]
+        ratio, spread = against(ours, theirs)
+        rows.append({"case": case.label, "reward": ours.mean(), "rival": theirs.mean(), "ratio": ratio, "±": spread})
+    return rows
+
+
+def reading(study: Study, policy: str) -> list[dict[str, Any]]:
+    """The share of the bound on this fleet, and on one whose engines read prompts of the same tokens as fast whether alone or together.
+
+    An engine begins to read a prompt as soon as it can, mostly one in a step of its own; the bound lets the prompts of some 8,192
+    tokens share one step's fixed time, whenever they came.
+    """
+    places, most, rows = study.fleet.places, capacity(study.fleet.places, demand_of(study.fleet)), []
+    free = Study(replace(study.fleet, places=replace(places, backends=tuple(map(unfixed, places.backends)))), None, *study.same)
+    for share in SHARES:
+        case = Case(f"{share:g} of capacity", f"poisson:{share * most:.3g}")
+        shown: dict[str, Any] = {"case": case.label}
+        for label, one in (("", study), (", no fixed time", free)):
+            for known in (False, True):
+                this = replace(case, known=known)
+                found = one.rewards([this], [policy, None], reward)
+                shown[f"{'all known, ' if known else ''}of bound{label}"] = (found[this, policy] / found[this, None]).mean()
+        rows.append(shown)
+    return rows
+
+
+def unfixed(backend: Backend) -> Backend:
+    """The same, reading each prompt in no more than its tokens' time."""
+    engine = replace(backend.profile.engine, prefill_fixed_s=1e-9)
+    return replace(backend, profile=replace(backend.profile, engine=engine))
 
 
 def cases_of(study: Study, traces: Sequence[str]) -> list[Case]:
@@ -212,13 +254,13 @@ def per_gpu(study: Study, policy: str) -> list[dict[str, Any]]:
     large = max(places.backends, key=lambda backend: backend.profile.params_b)
     n = MANY // large.profile.n_gpus
     many = replace(places, backends=tuple(replace(large, name=f"large-{i + 1}") for i in range(n)))
-    beside = Study(replace(study.fleet, places=many), None, len(study.seeds), study.seconds, study.jobs)
+    crowd = Study(replace(study.fleet, places=many), None, *study.same)
     cases = [
         Case("unpredictable, 0.05 to 1.2", f"unpredictable:{0.05 * most:.3g}-{1.2 * most:.3g}:15"),
         *(Case(f"{share:g} of capacity", f"poisson:{share * most:.3g}") for share in SHARES[:-2]),
     ]
     static = "static-all:large@none"
-    ours, theirs = (one.rewards(cases, [name], quality) for one, name in ((study, policy), (beside, static)))
+    ours, theirs = (one.rewards(cases, [name], quality) for one, name in ((study, policy), (crowd, static)))
     rows = []
     for case in cases:
         each, their = ours[case, policy] / gpus, theirs[case, static] / MANY
@@ -230,44 +272,6 @@ def per_gpu(study: Study, policy: str) -> list[dict[str, Any]]:
 def quality(played: Played) -> float:
     """On time, mean over requests."""
     return played.summary.quality if played.summary else math.nan
-
-
-@click.command()
-@click.option("--fleet", "path", type=click.Path(path_type=Path), required=True)
-@click.option("--policy", default="pretrained", show_default=True)
-@click.option("--tuned", type=click.Path(path_type=Path), help="What `bestserve tune --out` wrote.")
-@click.option("--seeds", default=5, show_default=True)
-@click.option("--seconds", default=120.0, show_default=True, help="Of arrivals.")
-@click.option("--trace", "traces", multiple=True, help="An Azure or Mooncake file; its rate is scaled to the fleet.")
-@click.option(
-    "--part", "parts", multiple=True, type=click.Choice(["cases", "wrong", "availability", "windows", "gpu", "known"]), help="Default: all."
-)
-@click.option("--jobs", default=2, show_default=True)
-def main(
-    path: Path, policy: str, tuned: Path | None, seeds: int, seconds: float, traces: Sequence[str], parts: Sequence[str], jobs: int
-) -> None:
-    """Print tables in Markdown, and everything as a last line of JSON."""
-    study = Study(read(environment(), path), tuned, seeds, seconds, jobs)
-    cases = cases_of(study, traces)
-    said: dict[str, Any] = {"fleet": path.stem, "policy": policy, "seeds": seeds, "seconds": seconds}
-    for part, mishaps in (("cases", None), ("wrong", Mishaps(2.0))):
-        if part in (parts or (part,)):
-            these = cases if mishaps is None else [replace(case, mishaps=mishaps) for case in cases if not case.mishaps.troubles]
-            said[part] = compared(study, these, policy)
-            show(f"{path.stem}, {'profiles right' if mishaps is None else 'profiles wrong by up to 2'}", said[part])
-    if "availability" in (parts or ("availability",)):
-        said["availability"] = {name: availability(study, name) for name in (policy, largest(study), "bid-price")}
-        click.echo(f"\nlargest rate with 95 % on time: {said['availability']}")
-    if "windows" in (parts or ("windows",)):
-        said["windows"] = windows(study, policy)
-        table("windows of 10 s, arrivals that jump", said["windows"])
-    if "gpu" in (parts or ("gpu",)):
-        said["gpu"] = per_gpu(study, policy)
-        table("quality on time for each GPU", said["gpu"])
-    if "known" in (parts or ("known",)):
-        said["known"] = knowing(study, policy)
-        table("tasks and lengths known", said["known"])
-    click.echo(json.dumps(said, default=float))
 
 
 def largest(study: Study) -> str:
@@ -286,10 +290,92 @@ def table(title: str, rows: Sequence[dict[str, Any]]) -> None:
 def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
     """A table, and what it comes to."""
     table(title, rows)
-    ratios = [row["ratio"] for row in rows]
-    click.echo(
-        f"\nratio: mean {np.mean(ratios):.3f}, least {min(ratios):.3f}; of bound: mean {np.mean([row['of bound'] for row in rows]):.3f}"
-    )
+    ratios, shares = [row["ratio"] for row in rows], [row["of bound"] for row in rows if "of bound" in row]
+    click.echo(f"\nratio: mean {np.mean(ratios):.3f}, least {min(ratios):.3f}")
+    if shares:
+        click.echo(f"of bound: mean {np.mean(shares):.3f}")
+
+
+def cases_part(study: Study, cases: Sequence[Case], policy: str) -> Any:
+    """Every case, engines as their profiles."""
+    rows = compared(study, cases, policy)
+    show("profiles right", rows)
+    return rows
+
+
+def wrong_part(study: Study, cases: Sequence[Case], policy: str) -> Any:
+    """Every case that has no trouble of its own, engines other than their profiles."""
+    these = [replace(case, mishaps=Mishaps(WRONG)) for case in cases if not case.mishaps.troubles]
+    rows = compared(study, these, policy, bounded=False)
+    show(f"profiles wrong by up to {WRONG:g}", rows)
+    return rows
+
+
+def availability_part(study: Study, _cases: Sequence[Case], policy: str) -> Any:
+    """The policy's, the largest model's, and bid-price's."""
+    found = {name: availability(study, name) for name in (policy, largest(study), "bid-price")}
+    click.echo(f"\nlargest rate with 95 % on time: {found}")
+    return found
+
+
+Part = Callable[[Study, Sequence[Case], str], Any]
+"""(study, cases, policy) -> what is told, which it prints, too."""
+
+
+def table_part(title: str, rows_of: Callable[[Study, str], list[dict[str, Any]]]) -> Part:
+    """One that is a table."""
+
+    def part(study: Study, _cases: Sequence[Case], policy: str) -> Any:
+        rows = rows_of(study, policy)
+        table(title, rows)
+        return rows
+
+    return part
+
+
+PARTS: dict[str, Part] = {
+    "cases": cases_part,
+    "wrong": wrong_part,
+    "availability": availability_part,
+    "windows": table_part("windows of 10 s, arrivals that jump", windows),
+    "gpu": table_part("quality on time for each GPU", per_gpu),
+    "known": table_part("tasks and lengths known", knowing),
+    "reading": table_part("prompts that are read without a step's fixed time", reading),
+}
+
+
+@click.command()
+@click.option("--fleet", "path", type=click.Path(path_type=Path), required=True)
+@click.option("--policy", default="pretrained", show_default=True)
+@click.option("--rival", help="Another policy, e.g. one trained for this fleet: play the cases with these two, and nothing else.")
+@click.option("--tuned", type=click.Path(path_type=Path), help="What `bestserve tune --out` wrote.")
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--seconds", default=240.0, show_default=True, help="Of arrivals.")
+@click.option("--trace", "traces", multiple=True, help="An Azure or Mooncake file; its rate is scaled to the fleet.")
+@click.option("--part", "parts", multiple=True, type=click.Choice(list(PARTS)), help="Default: all.")
+@click.option("--jobs", default=2, show_default=True)
+def main(
+    path: Path,
+    policy: str,
+    rival: str | None,
+    tuned: Path | None,
+    seeds: int,
+    seconds: float,
+    traces: Sequence[str],
+    parts: Sequence[str],
+    jobs: int,
+) -> None:
+    """Print tables in Markdown, and everything as a last line of JSON."""
+    study = Study(read(environment(), path), tuned, seeds, seconds, jobs)
+    cases = cases_of(study, traces)
+    said: dict[str, Any] = {"fleet": path.stem, "policy": policy, "seeds": seeds, "seconds": seconds}
+    if rival is not None:
+        said["rival"] = rival
+        said["beside"] = beside(study, cases, policy, rival)
+        show(f"{policy} beside {rival}", said["beside"])
+    else:
+        said |= {part: PARTS[part](study, cases, policy) for part in parts or PARTS}
+    click.echo(json.dumps(said, default=float))
 
 
 if __name__ == "__main__":
