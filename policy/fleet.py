@@ -34,7 +34,8 @@ from .facts import KNOWN, LONGER, TASKS, Backend, Columns, Constants, Decision, 
 
 __all__ = ["CircuitRules", "CircuitState", "Fleet", "Ticket"]
 
-RATE_S = 10.0
+RATE_S = 2.0
+"""Over about so long the rate of arrivals is smoothed: a burst has its price while it lasts (docs/decisions/0027)."""
 
 RECENT = 64
 """Recent asks that prices are made of."""

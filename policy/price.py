@@ -18,6 +18,9 @@ from .encode import N_FEATURES, PAY, QUALITY, WORK, Observation
 from .facts import Floats
 from .numeric import numeric
 
+PRICE_S = 0.25
+"""Between two looks at what a second is worth."""
+
 HEADROOM = 1.3
 """Demand is priced as if it were this much higher than it was: a queue built now is paid for later."""
 

@@ -17,7 +17,8 @@ from .engine import core_of, limits_of
 from .facts import Backend, Budget, Constants, knowledge_of
 from .fleet import RECENT
 from .policies import Mind, Scratch
-from .simulate import CLOCKS, COUNTS, N_FREE, NEXT_PRICE, NEXT_REPORT, PRICE_S, Results, Scene, Setting, Tickets, Trace, Truth, World
+from .price import PRICE_S
+from .simulate import CLOCKS, COUNTS, N_FREE, NEXT_PRICE, NEXT_REPORT, Results, Scene, Setting, Tickets, Trace, Truth, World
 
 SLOTS = 4096
 """Requests that a simulated fleet holds at once; one more is refused as by a full queue."""

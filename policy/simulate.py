@@ -30,7 +30,7 @@ from .heuristics import explore_into
 from .inputs import context_of, rows_of
 from .numeric import Cells, Counts, FlagCells, numeric
 from .policies import Mind, Scratch, think
-from .price import prices
+from .price import PRICE_S, prices
 from .reward import late_by, worth_when
 
 PROGRESS = 32
@@ -166,8 +166,6 @@ CLOCKS = 4
 N_FREE, NEXT, N_RECENT = range(3)
 COUNTS = 3
 """Free slots; the next arrival; how many recent asks there have been."""
-
-PRICE_S = 1.0
 
 
 @numeric

@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import logging
 
+from bestserve.policy.price import PRICE_S
+
 from .errors import BackendFailure
 from .provider import Source
 from .serving import Serving
@@ -20,6 +22,7 @@ SETTLE_S = 1.0
 async def keep_asking(here: Serving) -> None:
     """Probe every backend of the present config, forever."""
     async with asyncio.TaskGroup() as group:
+        group.create_task(_keep_pricing(here))
         group.create_task(_keep_settling(here))
         probes: dict[str, asyncio.Task[None]] = {}
         while True:
@@ -59,10 +62,15 @@ async def _keep_probing(here: Serving, name: str) -> None:
         await asyncio.sleep(max(here.config.probe.interval_ms / 1000, upstream.speaks.least_s))
 
 
+async def _keep_pricing(here: Serving) -> None:
+    while True:
+        await asyncio.sleep(PRICE_S)
+        here.reprice()
+
+
 async def _keep_settling(here: Serving) -> None:
     while True:
         await asyncio.sleep(SETTLE_S)
-        here.reprice()
         here.metrics.flush()
 
 

@@ -38,6 +38,9 @@ from .wire import Timeouts
 
 log = logging.getLogger("bestserve")
 
+NOBODY = 1e-6
+"""Requests a second that are none."""
+
 RECENT = 1000
 """Records that are kept in memory, for /admin/records and tests."""
 
@@ -284,12 +287,11 @@ class Serving:
             self.fleet.expect_longer(*longer)
 
     def reprice(self) -> None:
-        """Let prices follow demand."""
-        fleet = self.fleet
-        if fleet.recent:
-            now = self.clock()
-            before = np.array(fleet.view(now).columns.price)
-            fleet.set_prices(prices(before, *wanted(fleet.recent), fleet.arrival_rate(now)))
+        """Let prices follow demand. Where nobody has come for long and nothing has a price, that is how it stays."""
+        fleet, now = self.fleet, self.clock()
+        before, rate = np.array(fleet.view(now).columns.price), fleet.arrival_rate(now)
+        if fleet.recent and (before.any() or rate > NOBODY):
+            fleet.set_prices(prices(before, *wanted(fleet.recent), rate))
 
     # --- what is asked about us ---
 

@@ -48,11 +48,17 @@ def _in(function: Callable[..., Any], space: dict[str, Any]) -> types.FunctionTy
 
 
 def _version() -> str:
-    """Of the sources that are compiled, and of the compiler."""
+    """Of the compiler, and of every source that what is compiled may have a constant from."""
     digest = blake2b(numba.__version__.encode(), digest_size=8)
-    for path in sorted({function.__code__.co_filename for function in NUMERIC}):
-        digest.update(Path(path).read_bytes())
+    for path in sources():
+        digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def sources() -> list[Path]:
+    """All of the folders in which something is numeric: a function has constants from files that have no numeric functions themselves."""
+    folders = {Path(function.__code__.co_filename).parent for function in NUMERIC}
+    return sorted(path for folder in folders for path in folder.glob("*.py"))
 
 
 def arrays(value: T) -> T:

@@ -99,6 +99,27 @@ async def test_a_whole_answer(tmp_path):
         assert (outcome.prompt_tokens, outcome.completion_tokens, outcome.finish_reason) == (11, 7, "stop")
 
 
+async def test_a_second_has_a_price_while_more_is_asked_than_can_be_done_and_none_after(tmp_path):
+    """A thousand times what a backend can do gives it a price within a look; half a minute of silence takes it away."""
+    async with world(tmp_path) as here:
+        await (await (await here.ask(chat())).head()).body()
+        serving, fleet = here.serving, here.serving.fleet
+        now = serving.clock()
+        for k in range(200_000):
+            fleet.arrive(now + k * 1e-5)
+        serving.clock = lambda: now + 2.0
+        serving.reprice()
+        dear = fleet.view(now + 2.0).columns.price[0]
+
+        for k in range(1, 121):
+            serving.clock = lambda later=now + 2.0 + k / 4: later
+            serving.reprice()
+
+        assert dear > 0.0
+        assert fleet.view(now + 32.0).columns.price[0] == 0.0
+        serving.clock = lambda: now + 32.0
+
+
 @pytest.mark.parametrize("usage_asked", [True, False])
 async def test_a_streamed_answer(tmp_path, usage_asked):
     """Event by event; the usage chunk only for whoever asked for it, but known to us either way."""

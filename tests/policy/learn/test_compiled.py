@@ -1,15 +1,16 @@
 """Compiled or not, the same numbers. (The first run on a machine compiles for about a minute.)"""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bestserve.policy import encode, heuristics
+from bestserve.policy import encode, facts, fleet, heuristics, simulate
 from bestserve.policy.decide import actions_of
 from bestserve.policy.fleet import Fleet
 from bestserve.policy.learn.bound import bind
-from bestserve.policy.learn.compiled import arrays, compiled
+from bestserve.policy.learn.compiled import arrays, compiled, sources
 from bestserve.policy.policies import Mind
 from bestserve.policy.scene import Places, mind_of, results_of, scene_of, scratch_of, world_of
 from bestserve.policy.simulate import finish, play
@@ -29,6 +30,11 @@ def test_an_observation_is_the_same_to_the_bit():
 
     assert x.tolist() == list(plain.features)
     assert mask.tolist() == plain.mask
+
+
+def test_what_was_compiled_is_of_the_constants_as_they_stand_now():
+    """Numbers that are compiled in come from files without a numeric function, too: the smoothing of rates, the rows of knowledge."""
+    assert {Path(fleet.__file__), Path(facts.__file__), Path(simulate.__file__)} <= set(sources())
 
 
 @pytest.mark.parametrize("name", [*heuristics.RULES, "static:medium@384"])
