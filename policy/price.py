@@ -21,6 +21,12 @@ from .numeric import numeric
 PRICE_S = 0.25
 """Between two looks at what a second is worth."""
 
+STEPS = 12
+"""Walked at each look."""
+
+SETTLED = 16
+"""A walk goes on as if it had taken so many steps already: looks are so close that each begins near where it ends."""
+
 HEADROOM = 1.3
 """Demand is priced as if it were this much higher than it was: a queue built now is paid for later."""
 
@@ -36,7 +42,7 @@ def wanted(observations: Iterable[Observation]) -> tuple[Floats, Floats]:
 
 
 @numeric
-def prices(before: Floats, value: Floats, work: Floats, rate: float, steps: int = 32) -> Floats:
+def prices(before: Floats, value: Floats, work: Floats, rate: float, steps: int = STEPS) -> Floats:
     """Prices (B,) for requests like those of `value` and `work`, (C, A - 1) each and backend-major, arriving at `rate` a second.
 
     `before` are the last prices (B,), a good place to start from. Returns reward per backend-second.
@@ -47,7 +53,7 @@ def prices(before: Floats, value: Floats, work: Floats, rate: float, steps: int 
     top = dearest(value, work, len(before))
     for step in range(steps):
         over = 1.0 - asked_for(p, value, work, rate * HEADROOM)
-        p = np.minimum(np.maximum(p - 0.5 / (2 + step) * top * over, 0.0), top)
+        p = np.minimum(np.maximum(p - 0.5 / (SETTLED + step) * top * over, 0.0), top)
         if step >= steps // 2:  # the mean of the later steps settles where single ones swing (Polyak)
             kept += p
     result: Floats = kept / (steps - steps // 2)
