@@ -81,7 +81,7 @@ class Fleet:
         self._column: dict[str, int] = {}
         self._leaving: dict[str, Open] = {}  # the books of removed backends with attempts still open
         self._kept, self._siblings, self._with_siblings = Kept.of(0), Open.of(0), False
-        self._rate = 0.0
+        self._rate = self._rate_of_siblings = 0.0
         self._rate_at = -math.inf
         self._prices: list[float] = []
         self.recent: deque[Observation] = deque(maxlen=RECENT)  # of recent asks; see `price`
@@ -178,14 +178,15 @@ class Fleet:
             self._entries[b].ready = ready
             ct.probed(self._kept.circuits, self.rules, b, now, ready)
 
-    def siblings(self, sums: Open) -> None:
-        """Take the books of the other worker processes."""
+    def siblings(self, sums: Open, rate: float = 0.0) -> None:
+        """Take the books of the other worker processes, and the requests a second that come to them now."""
+        self._rate_of_siblings = rate
         if len(sums.requests) == len(self._order):
             self._siblings, self._with_siblings = sums, True
 
     def arrive(self, now: float) -> None:
         """Count one request, for the arrival rate."""
-        self._rate = self.arrival_rate(now) + 1.0 / RATE_S
+        self._rate = self.own_rate(now) + 1.0 / RATE_S
         self._rate_at = now
 
     def note(self, observation: Observation) -> None:
@@ -246,7 +247,11 @@ class Fleet:
         return FleetView(self._order, self._constants, columns, self._knowledge)
 
     def arrival_rate(self, now: float) -> float:
-        """Requests a second over about the last RATE_S seconds."""
+        """Requests a second over about the last RATE_S seconds, those of sibling processes as they were last heard of."""
+        return self.own_rate(now) + self._rate_of_siblings
+
+    def own_rate(self, now: float) -> float:
+        """Those that came to this process."""
         return bk.rate_after(self._rate, self._rate_at, now, RATE_S)
 
     def books(self) -> Open:

@@ -1,4 +1,4 @@
-"""In-flight work of every worker process, in memory that they share: a row for each process, which alone writes it.
+"""In-flight work and arrivals of every worker process, in memory that they share: a row for each process, which alone writes it.
 
 Each process counts what it has begun itself; what its siblings have begun at the same backend it reads here. A row lists (hash of the
 backend's name, requests, prefill, decode and context tokens), so that processes that reload their config at slightly different times
@@ -11,7 +11,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from bestserve.policy.books import Open
+from bestserve.policy.books import Open, rate_after
+from bestserve.policy.fleet import RATE_S
 
 MOST_BACKENDS = 256
 _COLUMNS = 5
@@ -21,11 +22,15 @@ class Board:
     """Made before the processes are forked; `row` is the process's own."""
 
     def __init__(self, n_workers: int) -> None:
-        self._memory = mmap.mmap(-1, n_workers * MOST_BACKENDS * _COLUMNS * 8)
-        self._rows = np.frombuffer(self._memory, dtype=np.float64).reshape(n_workers, MOST_BACKENDS, _COLUMNS)
+        n = n_workers * MOST_BACKENDS * _COLUMNS
+        self._memory = mmap.mmap(-1, (n + 2 * n_workers) * 8)
+        cells = np.frombuffer(self._memory, dtype=np.float64)
+        self._rows, self._rates = cells[:n].reshape(n_workers, MOST_BACKENDS, _COLUMNS), cells[n:].reshape(n_workers, 2)
 
-    def write(self, row: int, names: tuple[str, ...], books: Open) -> None:
-        """Publish this process's open work, a place for each name; no others know of those beyond MOST_BACKENDS."""
+    def write(self, row: int, names: tuple[str, ...], books: Open, rate: float = 0.0, at: float = 0.0) -> None:
+        """Publish this process's open work, a place for each name; no others know of those beyond MOST_BACKENDS. And the requests a second
+        that came to it, by its clock, which is the same for all processes of a machine."""
+        self._rates[row] = rate, at
         here, names = self._rows[row], names[:MOST_BACKENDS]
         here[: len(names), 0] = [_hash(name) for name in names]
         here[: len(names), 1:] = np.array(books).T[: len(names)]
@@ -41,9 +46,13 @@ class Board:
                     total[:, columns[entry[0]]] += entry[1:]
         return Open(*total.tolist())
 
+    def rate_of_others(self, row: int, now: float) -> float:
+        """Requests a second that come to all other processes."""
+        return float(sum(rate_after(rate, at, now, RATE_S) for rate, at in np.delete(self._rates, row, axis=0).tolist()))
+
     def clear(self, row: int) -> None:
         """Forget the work of a process that has died."""
-        self._rows[row] = 0
+        self._rows[row], self._rates[row] = 0, 0
 
 
 _hashes: dict[str, float] = {}

@@ -245,8 +245,7 @@ class Serving:
         chooser = self.deciders.now()
         if chooser is not self.turn:
             self._hand_over(chooser)
-        if self.board is not None:
-            self.fleet.siblings(self.board.others(self.row, self.fleet.names))
+        self._hear()
         return self.fleet.view(self.clock())
 
     def begin(self, decision: Decision, now: float) -> Ticket:
@@ -268,7 +267,12 @@ class Serving:
 
     def _publish(self) -> None:
         if self.board is not None:
-            self.board.write(self.row, self.fleet.names, self.fleet.books())
+            now = self.clock()
+            self.board.write(self.row, self.fleet.names, self.fleet.books(), self.fleet.own_rate(now), now)
+
+    def _hear(self) -> None:
+        if self.board is not None:
+            self.fleet.siblings(self.board.others(self.row, self.fleet.names), self.board.rate_of_others(self.row, self.clock()))
 
     def upstream_of(self, decision: Decision) -> tuple[Source, str]:
         """The connections to the chosen backend, and its name for its model."""
@@ -288,6 +292,7 @@ class Serving:
 
     def reprice(self) -> None:
         """Let prices follow demand. Where nobody has come for long and nothing has a price, that is how it stays."""
+        self._hear()
         fleet, now = self.fleet, self.clock()
         before, rate = np.array(fleet.view(now).columns.price), fleet.arrival_rate(now)
         if fleet.recent and (before.any() or rate > NOBODY):

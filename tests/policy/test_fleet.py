@@ -276,6 +276,20 @@ def test_the_arrival_rate_follows_and_fades():
     assert fleet.arrival_rate(160.0) < 0.1
 
 
+def test_what_comes_to_sibling_processes_is_demand_too():
+    """Four workers share what comes: each counts its own, and prices by all of it."""
+    fleet = Fleet(LADDER)
+    fleet.arrive(0.0)
+    alone = fleet.arrival_rate(0.0)
+
+    fleet.siblings(Open.of(3), 30.0)
+    fleet.arrive(0.0)
+
+    assert fleet.arrival_rate(0.0) == pytest.approx(2 * alone + 30.0)
+    assert fleet.own_rate(0.0) == pytest.approx(2 * alone)
+    assert fleet.view(0.0).columns.arrival_rate == fleet.arrival_rate(0.0)
+
+
 def test_a_view_is_a_picture_and_not_a_window():
     """What happens later does not change an earlier view."""
     fleet = Fleet(LADDER)

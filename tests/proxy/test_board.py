@@ -65,6 +65,18 @@ def test_a_dead_process_has_no_work():
     assert board.others(0, ("a",)) == books(1)
 
 
+def test_what_comes_to_others_is_known_and_fades():
+    """Forty a second and two a second at two siblings; a moment later less, of a process that has died nothing."""
+    board = Board(3)
+    for row, rate in enumerate((7.0, 40.0, 2.0)):
+        board.write(row, ("a",), books(0), rate, 100.0)
+
+    assert board.rate_of_others(0, 100.0) == 42.0
+    assert 0.1 < board.rate_of_others(0, 104.0) < 20.0
+    board.clear(1)
+    assert board.rate_of_others(0, 100.0) == 2.0
+
+
 def test_a_full_row_fits():
     """As many backends as there may be."""
     names = tuple(f"b{i}" for i in range(MOST_BACKENDS))
