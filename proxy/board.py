@@ -48,7 +48,7 @@ class Board:
 
     def rate_of_others(self, row: int, now: float) -> float:
         """Requests a second that come to all other processes."""
-        return float(sum(rate_after(rate, at, now, RATE_S) for rate, at in np.delete(self._rates, row, axis=0).tolist()))
+        return sum(rate_after(rate, at, now, RATE_S) for i, (rate, at) in enumerate(self._rates.tolist()) if i != row)
 
     def clear(self, row: int) -> None:
         """Forget the work of a process that has died."""
