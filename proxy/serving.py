@@ -38,9 +38,6 @@ from .wire import Timeouts
 
 log = logging.getLogger("bestserve")
 
-NOBODY = 1e-6
-"""Requests a second that are none."""
-
 RECENT = 1000
 """Records that are kept in memory, for /admin/records and tests."""
 
@@ -291,12 +288,12 @@ class Serving:
             self.fleet.expect_longer(*longer)
 
     def reprice(self) -> None:
-        """Let prices follow demand. Where nobody has come for long and nothing has a price, that is how it stays."""
+        """Let prices follow demand, here and at the siblings: who begins nothing tells them nowhere else how many come."""
+        self._publish()
         self._hear()
         fleet, now = self.fleet, self.clock()
-        before, rate = np.array(fleet.view(now).columns.price), fleet.arrival_rate(now)
-        if fleet.recent and (before.any() or rate > NOBODY):
-            fleet.set_prices(prices(before, *wanted(fleet.recent), rate))
+        if fleet.recent:
+            fleet.set_prices(prices(np.array(fleet.view(now).columns.price), *wanted(fleet.recent), fleet.arrival_rate(now)))
 
     # --- what is asked about us ---
 

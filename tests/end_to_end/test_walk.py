@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import openai
@@ -11,12 +12,15 @@ import orjson
 import pytest
 
 from bestserve.policy.facts import KNOWN, LONGER, TASKS
-from bestserve.proxy import serve
+from bestserve.proxy import published, serve
+from bestserve.proxy.app import build
+from bestserve.proxy.board import Board
 from bestserve.proxy.config import BadConfig, Config, Problem, parse
 from bestserve.proxy.dialects.sglang import LOADS, SGLANG
 from bestserve.proxy.errors import Refused
 from bestserve.proxy.listen import bind
 from bestserve.proxy.probe import probe
+from tests.policies_by_hand import sheds
 
 from .world import (
     Backend,
@@ -118,6 +122,19 @@ async def test_a_second_has_a_price_while_more_is_asked_than_can_be_done_and_non
         assert dear > 0.0
         assert fleet.view(now + 32.0).columns.price[0] == 0.0
         serving.clock = lambda: now + 32.0
+
+
+async def test_a_worker_that_only_sheds_tells_its_siblings_how_many_come(tmp_path):
+    """It begins nothing that would tell them, and what it refuses is demand all the same."""
+    published.promote(tmp_path / "policies", published.publish(tmp_path / "policies", sheds(), {}), "")
+    board = Board(2)
+    async with world(tmp_path, build=partial(build, board=board, row=1)) as here:
+        await (await here.ask(chat())).head()
+
+        here.serving.reprice()
+
+        assert here.endings == [(None, "shed")]
+        assert board.rate_of_others(0, here.serving.clock()) > 0.0
 
 
 @pytest.mark.parametrize("usage_asked", [True, False])
