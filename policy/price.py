@@ -6,8 +6,8 @@ program; by its dual, prices p >= 0 minimise
     D(p) = sum_b p_b + rate * E_c[ max(0, max_a value[c, a] - p_b(a) * work[c, a]) ]
 
 over the kinds of requests c. D is convex, and its slope in p_b is one less the seconds a second that b would be asked for at these
-prices. So prices are found by walking against that slope, from where they were a moment ago: demand moves slowly, and a few steps a
-second follow it. At low demand every price is zero and only quality counts.
+prices. So prices are found by walking against that slope, from where they were a moment ago: looks are so close that a few steps at each
+follow demand through a burst. At low demand every price is zero and only quality counts.
 """
 
 from collections.abc import Iterable
