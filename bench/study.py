@@ -22,6 +22,7 @@ from scipy.stats import t as student
 
 from bestserve.policy.facts import Backend
 from bestserve.policy.learn.scenes import capacity, capacity_at
+from bestserve.policy.scene import Places
 from bestserve.proxy.config import environment
 from bestserve.proxy.contest import Match, Played, contest
 from bestserve.proxy.entrants import static_all
@@ -68,7 +69,10 @@ class Study:
     def __init__(self, fleet: Fleet, tuned: Path | None, seeds: int, seconds: float, jobs: int) -> None:
         self.fleet, self.seconds, self.jobs = fleet, seconds, jobs
         self.tuned, self.seeds = read_tuned(tuned), range(FIRST_SEED, FIRST_SEED + seeds)
-        self.same = seeds, seconds, jobs
+
+    def on(self, places: Places) -> "Study":
+        """Of another fleet, for which nothing is tuned: the same seeds for as long."""
+        return Study(replace(self.fleet, places=places), None, len(self.seeds), self.seconds, self.jobs)
 
     def rewards(self, cases: Sequence[Case], policies: Sequence[str | None], of: Callable[[Played], float]) -> dict[Any, np.ndarray]:
         """(case, policy) -> a number of each seed; a heuristic with its own parameters and with tuned ones."""
@@ -149,7 +153,7 @@ def reading(study: Study, policy: str) -> list[dict[str, Any]]:
     tokens share one step's fixed time, whenever they came.
     """
     places, most, rows = study.fleet.places, capacity(study.fleet.places, demand_of(study.fleet)), []
-    free = Study(replace(study.fleet, places=replace(places, backends=tuple(map(unfixed, places.backends)))), None, *study.same)
+    free = study.on(replace(places, backends=tuple(map(unfixed, places.backends))))
     for share in SHARES:
         case = Case(f"{share:g} of capacity", f"poisson:{share * most:.3g}")
         shown: dict[str, Any] = {"case": case.label}
@@ -253,8 +257,7 @@ def per_gpu(study: Study, policy: str) -> list[dict[str, Any]]:
     most, gpus = capacity(places, demand_of(study.fleet)), sum(backend.profile.n_gpus for backend in places.backends)
     large = max(places.backends, key=lambda backend: backend.profile.params_b)
     n = MANY // large.profile.n_gpus
-    many = replace(places, backends=tuple(replace(large, name=f"large-{i + 1}") for i in range(n)))
-    crowd = Study(replace(study.fleet, places=many), None, *study.same)
+    crowd = study.on(replace(places, backends=tuple(replace(large, name=f"large-{i + 1}") for i in range(n))))
     cases = [
         Case("unpredictable, 0.05 to 1.2", f"unpredictable:{0.05 * most:.3g}-{1.2 * most:.3g}:15"),
         *(Case(f"{share:g} of capacity", f"poisson:{share * most:.3g}") for share in SHARES[:-2]),
