@@ -51,8 +51,8 @@ SMALL = Args(
 
 @cache
 def played(seconds: float = 240.0, rate: float = 12.0, seed: int = 1) -> Recorded:
-    """What was played. Under seed 0 a jam of some seconds makes one answer in forty late, which no calibrated fleet repeats: the duel
-    abstains there."""
+    """What was played. Under seed 0 a jam of some seconds makes one answer in forty late, as bad as the worst of forty plays of the same
+    requests by the same fleet: a duel of few stretches earns 6 % more there, and abstains."""
     dice = np.random.default_rng(seed)
     trace = draw_trace(dice, poisson(rate), seconds, Demand(slos=((1.0, SLO(2.0, 0.2)),), misjudged=1 / LONGER))
     return recorded(PLACES, trace, mind_of("bid-price", PLACES), seed=seed, setting=Setting(explore=0.2))

@@ -62,6 +62,18 @@ def test_the_verdict_rests_on_the_incumbent_as_the_log_has_it(answer):
     assert {test.name for test in answer.verdict.tests} >= {"doubly robust, one step", "fitted Q", "duel in the calibrated simulator"}
 
 
+def test_a_jam_that_no_calibrated_fleet_repeats_leaves_the_duel_without_a_say(answer):
+    """One request in eight of those that are judged by waited ten seconds more, for nothing that is believed of any backend."""
+    log = question().log
+    more = np.zeros(len(log.wall))
+    more[np.argsort(log.wall - log.took)[-150:]] = 10.0
+    jammed = log._replace(ttft=log.ttft + more, took=log.took + more, wall=log.wall + more)
+    quiet, duel = answer.judgement.duel, answered(replace(question(), log=jammed)).judgement.duel
+    assert duel.log_reward < 0.9 * quiet.log_reward
+    assert duel.reward == pytest.approx(quiet.reward, rel=0.03)
+    assert duel.abstains
+
+
 def test_a_second_retrain_goes_on_where_the_first_one_stopped(answer):
     """At its network and its calibration; where the log says the same, the same is believed."""
     made = answer.checkpoint
