@@ -75,7 +75,7 @@ def _ask(dice: np.random.Generator, names: tuple[str, ...]) -> Ask:
 
 
 def _actor(*, compiled: bool = True) -> Actor:
-    return Actor(Checkpoint(untaught(), (0.05, 0.7, 0.0, 1.0, 5.0), BLANK, BLANK, {}), compiled=compiled)
+    return Actor(Checkpoint(untaught(), (0.05, 0.7, 0.0, 1.0, 0.5, 5.0), BLANK, BLANK, {}), compiled=compiled)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main(path: Path, rate: float, seconds: float, repeat: int) -> None:
     fleet = read({}, path)
     trace = trace_for(Course(f"poisson:{rate}", seconds), demand_of(fleet), 0)
     for name in ("least-loaded", "deadline-greedy", "bid-price", "actor"):
-        mind = Mind.of("actor", (0.02, 1.0, 5.0, 1.0, 5.0)) if name == "actor" else mind_of(name, fleet.places)
+        mind = Mind.of("actor", (0.02, 1.0, 5.0, 1.0, 0.5, 5.0)) if name == "actor" else mind_of(name, fleet.places)
         run(fleet.places, trace, mind)
         took = list[float]()
         for _ in range(repeat):

@@ -19,19 +19,21 @@
 #define ROW(X)                                                                                                                              \
     X(ROW, asks) X(ROW, quality) X(ROW, p_on_time) X(ROW, worth) X(ROW, worth_gap) X(ROW, cost) X(ROW, score) X(ROW, score_gap)            \
     X(ROW, first) X(ROW, each) X(ROW, whole) X(ROW, p_whole) X(ROW, tokens) X(ROW, work) X(ROW, load) X(ROW, backlog) X(ROW, memory)       \
-    X(ROW, pace_first) X(ROW, pace_each) X(ROW, age) X(ROW, told) X(ROW, cached)
+    X(ROW, pace_first) X(ROW, pace_each) X(ROW, age) X(ROW, told) X(ROW, cached)                                            \
+    X(ROW, harm)
 #define CONTEXT(X)                                                                                                                          \
     X(CONTEXT, demand_most) X(CONTEXT, demand_least) X(CONTEXT, backends) X(CONTEXT, usable) X(CONTEXT, weight) X(CONTEXT, least_load)     \
     X(CONTEXT, mean_load) X(CONTEXT, most_load) X(CONTEXT, mean_cost) X(CONTEXT, best_score) X(CONTEXT, prompt) X(CONTEXT, spread)
 #define PARAMETERS(X)                                                                                                                       \
-    X(PARAMETER, shed_score) X(PARAMETER, price_factor) X(PARAMETER, crowd_price) X(PARAMETER, crowd_from) X(PARAMETER, sharpness)
+    X(PARAMETER, shed_score) X(PARAMETER, price_factor) X(PARAMETER, crowd_price) X(PARAMETER, crowd_from)               \
+    X(PARAMETER, harm_price) X(PARAMETER, sharpness)
 
 COUNTED(ROW, ROW, row_names)
 COUNTED(CONTEXT, CONTEXT, context_names)
 COUNTED(PARAMETER, PARAMETERS, parameter_names)
 
 /* As in inputs.py and network.py. */
-enum { INPUTS = 1, WIDTH = 48 };
+enum { INPUTS = 2, WIDTH = 48 };
 static const double FAR = 3.0, TEMPERATURE = 0.05, NEVER = 1000.0;
 
 typedef struct {
@@ -207,6 +209,7 @@ static void own_of(Case *c, const double *x, double *row) {
     row[ROW_p_whole] = x[FEATURE_p_whole];
     row[ROW_tokens] = ln(&c->odd, x[FEATURE_tokens]) / 8.0;
     row[ROW_load] = least(x[FEATURE_load], FAR);
+    row[ROW_harm] = least(x[FEATURE_harm], FAR);
 }
 
 static void shared_of(Case *c, size_t b) {
@@ -337,8 +340,8 @@ static int spare(const Case *c) {
 static double prior_of(const Case *c, const double *x, const double *parameters) {
     double crowd = most(x[FEATURE_load] - parameters[PARAMETER_crowd_from], 0.0);
     double factor = parameters[PARAMETER_price_factor] + parameters[PARAMETER_crowd_price] * crowd;
-    double cost = (factor * x[FEATURE_price] * x[FEATURE_work_s] + x[FEATURE_pay]) / c->asked[ASKED_weight];
-    return x[FEATURE_quality] * x[FEATURE_p_on_time] - cost;
+    double cost = factor * x[FEATURE_price] * x[FEATURE_work_s] + x[FEATURE_pay] + parameters[PARAMETER_harm_price] * x[FEATURE_harm];
+    return x[FEATURE_quality] * x[FEATURE_p_on_time] - cost / c->asked[ASKED_weight];
 }
 
 /* How likely on time, of what is worth what is paid for it; -inf of all else. */
@@ -438,7 +441,7 @@ static PyObject *Actor_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "Actor takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "y*(ddddd)", &weights, &p[0], &p[1], &p[2], &p[3], &p[4]))
+    if (!PyArg_ParseTuple(args, "y*(dddddd)", &weights, &p[0], &p[1], &p[2], &p[3], &p[4], &p[5]))
         return NULL;
     Actor *self = NULL;
     if (weights.len != sizeof(Weights))

@@ -19,7 +19,7 @@
 enum { WHOLE, CUT, BRIEF, BRIEF_CUT, BRIEF_LENGTH, LONGER, N_KNOWN };
 
 /* As in encode.py. */
-enum { ENCODER = 2, MOST_BUDGETS = 64, MOST_TASKS = 64 }; /* beyond so many it is left to plain Python */
+enum { ENCODER = 3, MOST_BUDGETS = 64, MOST_TASKS = 64 }; /* beyond so many it is left to plain Python */
 static const double SURE_SHARE = 0.5, TOLD_SHARE = 0.7, TOLD_SIGMA = 0.75, SPREAD = 0.25, STEEP = 1.702 / 0.25, SAME = 1e-9, FAR = 1e6;
 
 typedef struct {
@@ -156,7 +156,7 @@ static double ends_in_time(Case *c, double ttft, double tpot, const Rung *r) {
 }
 
 typedef struct {
-    double ttft, tpot, places;
+    double ttft, tpot, step, places;
 } Speed;
 
 static Speed speed(Case *c, const Backend *to, double new) {
@@ -173,7 +173,25 @@ static Speed speed(Case *c, const Backend *to, double new) {
     if (present > running)
         ttft += over(&c->odd, present - running, places) * over(&c->odd, fleet[FLEET_decode_tokens], present) * step;
     double reading = least(over(&c->odd, c->rate * new / (double)c->backends, constant[CONSTANT_prefill_rate]), 0.5);
-    return (Speed){ttft, over(&c->odd, step, 1.0 - reading), places};
+    return (Speed){ttft, over(&c->odd, step, 1.0 - reading), step, places};
+}
+
+static double harm(Case *c, const Backend *to, double new, double step) {
+    const double *fleet = to->fleet, *constant = to->constant;
+    double n = fleet[FLEET_in_flight], writing = least(fleet[FLEET_writing], n), haste = fleet[FLEET_haste], deadline = c->asked[ASKED_tpot_s];
+    double ahead = over(&c->odd, fleet[FLEET_prefill_tokens], constant[CONSTANT_prefill_rate]) * fleet[FLEET_pace_first];
+    double reading = constant[CONSTANT_prefill_fixed] + over(&c->odd, new, constant[CONSTANT_prefill_rate]);
+    double more = reading * fleet[FLEET_pace_first] * haste, sum = 0.0;
+    if (writing > 0.0) {
+        double stood = most(fleet[FLEET_writing_s] - fleet[FLEET_written] * step, 0.0);
+        double each = step + (over(&c->odd, stood, writing) + ahead) * haste;
+        sum += writing * (in_time(c, each, deadline) - in_time(c, each + more, deadline));
+    }
+    if (n > writing) {
+        double each = step + 0.5 * ahead * haste;
+        sum += (n - writing) * (in_time(c, each, deadline) - in_time(c, each + more, deadline));
+    }
+    return sum;
 }
 
 /* --- writing the answer ---------------------------------------------------------------------------------------------- */
@@ -187,6 +205,7 @@ static void fill_backend(Case *c, const Backend *to, Py_ssize_t b, double *featu
         (constant[CONSTANT_step_shared] + constant[CONSTANT_step_per_kv] * asked[ASKED_prompt]) * asked[ASKED_n] * fleet[FLEET_pace_each];
     double soon = in_time(c, s.ttft, asked[ASKED_ttft_s]) * in_time(c, s.tpot, asked[ASKED_tpot_s]);
     double crowd = over(&c->odd, fleet[FLEET_in_flight], s.places), room = constant[CONSTANT_context] - SURE_SHARE * asked[ASKED_prompt];
+    double late = harm(c, to, new, s.step);
     double read_usd = asked[ASKED_prompt] * constant[CONSTANT_usd_per_prompt_token], write_usd = asked[ASKED_n] * constant[CONSTANT_usd_per_token];
     for (Py_ssize_t k = 0; k < c->budgets; k++) {
         const Rung *r = &c->ladder[k];
@@ -206,6 +225,7 @@ static void fill_backend(Case *c, const Backend *to, Py_ssize_t b, double *featu
         x[FEATURE_price] = fleet[FLEET_price];
         x[FEATURE_usd] = work * constant[CONSTANT_usd_per_s] + paid;
         x[FEATURE_pay] = paid * asked[ASKED_usd_weight];
+        x[FEATURE_harm] = late;
         for (int i = 0; i < N_FEATURE; i++)
             c->odd |= isnan(x[i]);
         int can = to->able && to->usable && r->distinct && r->sure <= room;

@@ -1,7 +1,8 @@
 """The numbers that a Fleet keeps, and the arithmetic that changes them.
 
-Open work: what was begun and has not ended, counted by us, exact. Reports: what a backend says beyond that, late and fading. Paces: how
-long first tokens and tokens have taken lately beside what was predicted, in logs, so that twice and half as long balance.
+Open work: what was begun and has not ended, counted by us, exact; of what is being written also how far it has come, and since when.
+Reports: what a backend says beyond that, late and fading. Paces: how long first tokens and tokens have taken lately beside what was
+predicted, in logs, so that twice and half as long balance.
 """
 
 import math
@@ -33,11 +34,15 @@ class Open(NamedTuple):
     prefill: Cells  # prompt tokens that have not brought a first token yet
     decode: Cells  # tokens still expected
     kv: Cells  # tokens of context held
+    haste: Cells  # the sum of 1 / expected tokens of an answer
+    writing: Cells  # requests that have their first token
+    written: Cells  # tokens that those have, of one choice each
+    since: Cells  # the sum of the instants of their first tokens
 
     @classmethod
     def of(cls, n_backends: int) -> "Open":
         """Nothing begun."""
-        return cls(*([0.0] * n_backends for _ in range(4)))
+        return cls(*([0.0] * n_backends for _ in cls._fields))
 
 
 class Reports(NamedTuple):
@@ -70,12 +75,21 @@ class Paces(NamedTuple):
 
 
 @numeric
-def add(books: Open, b: int, requests: float, prefill: float, decode: float, kv: float) -> None:
+def add(books: Open, b: int, requests: float, prefill: float, decode: float, kv: float, haste: float) -> None:
     """Change backend b's open work."""
     books.requests[b] += requests
     books.prefill[b] += prefill
     books.decode[b] += decode
     books.kv[b] += kv
+    books.haste[b] += haste
+
+
+@numeric
+def write(books: Open, b: int, requests: float, tokens: float, since: float) -> None:
+    """Change what is being written at backend b: answers that have their first token, their tokens, and the sum of its instants."""
+    books.writing[b] += requests
+    books.written[b] += tokens
+    books.since[b] += since
 
 
 @numeric
@@ -133,6 +147,10 @@ class Look(NamedTuple):
     prefill_tokens: Cells
     decode_tokens: Cells
     kv_tokens: Cells
+    haste: Cells
+    writing: Cells
+    written: Cells
+    writing_s: Cells
     places: Cells
     report_age_s: Cells
     pace_first: Cells
@@ -141,7 +159,7 @@ class Look(NamedTuple):
     @classmethod
     def of(cls, n_backends: int) -> "Look":
         """Blank."""
-        return cls([False] * n_backends, [False] * n_backends, *([0.0] * n_backends for _ in range(8)))
+        return cls([False] * n_backends, [False] * n_backends, *([0.0] * n_backends for _ in cls._fields[2:]))
 
 
 class Kept(NamedTuple):
@@ -172,6 +190,9 @@ def look(into: Look, kept: Kept, limits: Column, most: Column, now: float) -> No
         into.prefill_tokens[b] = kept.open.prefill[b]
         into.decode_tokens[b] = kept.open.decode[b] + reports.decode[b] * foreign
         into.kv_tokens[b] = kept.open.kv[b] + reports.kv[b] * foreign
+        into.haste[b] = kept.open.haste[b] / kept.open.requests[b] if kept.open.requests[b] > 0.0 else 0.0
+        into.writing[b], into.written[b] = kept.open.writing[b], kept.open.written[b]
+        into.writing_s[b] = max(kept.open.writing[b] * now - kept.open.since[b], 0.0)
         into.places[b] = places_at(reports, b, now, limits[b])
         into.report_age_s[b] = now - reports.at[b]
         into.usable[b] = lets_through(circuits, b, now) and into.in_flight[b] < most[b]
@@ -194,8 +215,3 @@ def total(*books: Open) -> Open:
 def copy(books: Open) -> Open:
     """A picture that later changes leave alone."""
     return Open(*map(list, books))
-
-
-def column(books: Open, b: int) -> tuple[float, float, float, float]:
-    """One backend's four numbers."""
-    return books.requests[b], books.prefill[b], books.decode[b], books.kv[b]

@@ -24,7 +24,7 @@ from .inputs import CONTEXT, INPUTS, N_CONTEXT, N_ROW, ROW
 from .network import SHAPES, Network
 
 FORMAT = 2
-PARAMETERS = ("shed_score", "price_factor", "crowd_price", "crowd_from", "sharpness")
+PARAMETERS = ("shed_score", "price_factor", "crowd_price", "crowd_from", "harm_price", "sharpness")
 """Of `network.prior_into`; and what all logits are multiplied by."""
 
 

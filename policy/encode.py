@@ -46,7 +46,7 @@ from .facts import (
 )
 from .numeric import Cells, Column, FlagCells, Flags, numeric
 
-ENCODER = 2
+ENCODER = 3
 """Version of this file's arithmetic. A change that moves any feature raises it."""
 
 FEATURES = (
@@ -62,10 +62,11 @@ FEATURES = (
     "price",  # reward per backend-second
     "usd",  # money: its share of what the hardware costs an hour, and what is paid to others
     "pay",  # reward that the money paid to others is worth
+    "harm",  # answers there that are expected to be late because its prompt is read before they are written
 )
 N_FEATURES = len(FEATURES)
 F = {name: i for i, name in enumerate(FEATURES)}
-TTFT, TPOT, TOKENS, LATENCY, P_WHOLE, P_ON_TIME, QUALITY, WORK, LOAD, PRICE, USD, PAY = range(N_FEATURES)
+TTFT, TPOT, TOKENS, LATENCY, P_WHOLE, P_ON_TIME, QUALITY, WORK, LOAD, PRICE, USD, PAY, HARM = range(N_FEATURES)
 
 SURE_SHARE = 0.5
 """Of an estimated prompt's tokens, those that are surely there. The backend has the last word."""
@@ -225,12 +226,13 @@ def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
         if abs(worth[at + LONGER] - longer) > _SAME or abs(worth[at + BRIEF_LENGTH] - shorter) > _SAME:
             longer, shorter = worth[at + LONGER], worth[at + BRIEF_LENGTH]
             climb(ladder, asked, caps, longer, shorter)
-        ttft, tpot, places = speed(asked, fleet, c, b, seen.cached[b])
+        ttft, tpot, step, places = speed(asked, fleet, c, b, seen.cached[b])
         new = asked.prompt - seen.cached[b] * (1.0 - c.cached_cost[b])
         reading = new / c.prefill_rate[b] * fleet.pace_first[b]
         writing = (c.step_shared[b] + c.step_per_kv[b] * asked.prompt) * asked.n * fleet.pace_each[b]
         soon = in_time(ttft, asked.ttft_s) * in_time(tpot, asked.tpot_s)
         crowd, price, usd_per_s = fleet.in_flight[b] / places, fleet.price[b], c.usd_per_s[b]
+        harm = harm_of(asked, fleet, c, b, new, step)
         up, room = seen.able[b] and fleet.usable[b], c.context[b] - SURE_SHARE * asked.prompt
         read_usd, write_usd = asked.prompt * c.usd_per_prompt_token[b], asked.n * c.usd_per_token[b]
         for k in range(n_budgets):
@@ -252,6 +254,7 @@ def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
                 price,
                 work * usd_per_s + paid,
                 paid * usd_weight,
+                harm,
             )
             mask[row] = up and ladder[rung + _DISTINCT] > 0.0 and ladder[rung + _SURE] <= room
     mask[len(seen.able) * n_budgets] = True
@@ -310,9 +313,9 @@ def capped(mu: float, sigma: float, cap: float) -> tuple[float, float]:
 
 
 @numeric
-def speed(asked: Asked, fleet: Columns, c: Constants, b: int, cached: float) -> tuple[float, float, float]:
-    """If the request were given to backend b now: predicted seconds to first token, and per token after it; and the places that it would
-    compete for: by the backend's limit, by its report, and by its memory when every request there is done."""
+def speed(asked: Asked, fleet: Columns, c: Constants, b: int, cached: float) -> tuple[float, float, float, float]:
+    """If the request were given to backend b now: predicted seconds to first token, and per token after it; of a step by itself; and the
+    places that it would compete for: by the backend's limit, by its report, and by its memory when every request there is done."""
     present, prompt = fleet.in_flight[b] + asked.n, asked.prompt
     kv = fleet.kv_tokens[b] + prompt
     places = min(fleet.places[b], c.kv_capacity[b] * present / (kv + fleet.decode_tokens[b]))
@@ -324,7 +327,29 @@ def speed(asked: Asked, fleet: Columns, c: Constants, b: int, cached: float) -> 
     if present > running:  # those ahead have to write theirs first
         ttft += (present - running) / places * (fleet.decode_tokens[b] / present) * step
     reading = min(fleet.arrival_rate * new / len(c.context) / c.prefill_rate[b], 0.5)
-    return ttft, step / (1.0 - reading), places
+    return ttft, step / (1.0 - reading), step, places
+
+
+@numeric
+def harm_of(asked: Asked, fleet: Columns, c: Constants, b: int, new: float, step: float) -> float:
+    """Answers at backend b that are expected to be late if `new` more tokens are read there, by the deadline of this request.
+
+    Nobody writes while a prompt is read. An answer of few tokens bears little of that: standing still is spread over its tokens (`haste`).
+    Those who write have stood still for what they took beyond their steps, and will for all that is still to be read; those who wait for
+    their first token, for half of it in the mean.
+    """
+    n = fleet.in_flight[b]
+    writing, haste, deadline = min(fleet.writing[b], n), fleet.haste[b], asked.tpot_s
+    ahead = fleet.prefill_tokens[b] / c.prefill_rate[b] * fleet.pace_first[b]
+    more = (c.prefill_fixed[b] + new / c.prefill_rate[b]) * fleet.pace_first[b] * haste
+    harm = 0.0
+    if writing > 0.0:
+        each = step + (max(fleet.writing_s[b] - fleet.written[b] * step, 0.0) / writing + ahead) * haste
+        harm += writing * (in_time(each, deadline) - in_time(each + more, deadline))
+    if n > writing:
+        each = step + 0.5 * ahead * haste
+        harm += (n - writing) * (in_time(each, deadline) - in_time(each + more, deadline))
+    return harm
 
 
 @numeric

@@ -238,6 +238,10 @@ class Columns(NamedTuple):
     prefill_tokens: Column  # prompt tokens begun that have not brought a first token yet
     decode_tokens: Column  # tokens still expected from requests in flight
     kv_tokens: Column  # tokens of context that requests in flight hold
+    haste: Column  # of those that are ours, the mean of 1 / expected tokens of an answer; 0 where there are none
+    writing: Column  # those of ours that have their first token
+    written: Column  # tokens that those have, of one choice each
+    writing_s: Column  # seconds since their first tokens, summed
     places: Column  # requests that can be decoded together now: its limit, or fewer where it reports a queue behind fewer
     report_age_s: Column  # since the backend last said how it is; inf when it never did
     price: Column  # reward per backend-second, from `price`

@@ -29,7 +29,7 @@ from . import books as bk
 from . import circuit as ct
 from .books import Kept, Open, Paces
 from .circuit import CircuitRules, CircuitState
-from .encode import N_FEATURES, TPOT, TTFT, Observation
+from .encode import N_FEATURES, TOKENS, TPOT, TTFT, Observation
 from .facts import KNOWN, LONGER, TASKS, Backend, Columns, Constants, Decision, Ending, FleetView, Floats, Load, Outcome, knowledge_of
 
 __all__ = ["CircuitRules", "CircuitState", "Fleet", "Ticket"]
@@ -63,6 +63,9 @@ class Ticket:
     kv: float
     predicted: tuple[float, float] = (0.0, 0.0)  # seconds to the first token, and for each after it; 0 when nothing was
     paces: tuple[float, float] = (1.0, 1.0)  # that these predictions held by
+    haste: float = 0.0  # 1 / expected tokens of an answer
+    first: float | None = None  # when the first token came
+    written: float = 0.0  # tokens of one choice
     engine: Engine | None = None  # what was believed of the backend's
     trial: bool = False
     ended: bool = False
@@ -206,30 +209,42 @@ class Fleet:
         if name is None:
             raise ValueError("a shed request is not begun on any backend")
         ticket = Ticket(decision, name, now, float(decision.prompt_tokens), decision.expected_tokens, float(decision.prompt_tokens))
-        b = self._column.get(name)
+        b, row, features = self._column.get(name), decision.index * N_FEATURES, decision.observation.features
+        ticket.haste = 1.0 / features[row + TOKENS]
         if b is not None:
             ticket.trial = ct.try_out(self._kept.circuits, self.rules, b, now)
             ticket.paces = bk.pace_of(self._kept.first, b, now), bk.pace_of(self._kept.each, b, now)
-            row = decision.index * N_FEATURES
-            ticket.predicted = decision.observation.features[row + TTFT], decision.observation.features[row + TPOT]
+            ticket.predicted = features[row + TTFT], features[row + TPOT]
             ticket.engine = self._order[b].profile.engine
-        self._add(name, 1.0, ticket.prefill, ticket.decode, ticket.kv)
+        bk.add(*self._books(name), 1.0, ticket.prefill, ticket.decode, ticket.kv, ticket.haste)
         return ticket
 
-    def progress(self, ticket: Ticket, tokens: int) -> None:
-        """Count answer tokens that have arrived; the first ones say that the prompt has been read."""
-        fewer = min(ticket.decode, float(tokens))
-        self._add(ticket.name, 0.0, -ticket.prefill, -fewer, float(tokens))
+    def progress(self, ticket: Ticket, tokens: int, now: float) -> None:
+        """Count answer tokens that have arrived, over all choices; the first ones say that the prompt has been read."""
+        books, b = self._books(ticket.name)
+        fewer, each = min(ticket.decode, float(tokens)), tokens / ticket.decision.observation.seen.asked.n
+        bk.add(books, b, 0.0, -ticket.prefill, -fewer, float(tokens), 0.0)
+        if ticket.first is None:
+            ticket.first = now
+            bk.write(books, b, 1.0, each, now)
+        else:
+            bk.write(books, b, 0.0, each, 0.0)
         ticket.prefill = 0.0
         ticket.decode -= fewer
         ticket.kv += tokens
+        ticket.written += each
 
     def end(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
         """Close an attempt. A second call for the same ticket is a bug and raises RuntimeError."""
         if ticket.ended:
             raise RuntimeError(f"the attempt of decision {ticket.decision.id} ended twice")
         ticket.ended = True
-        self._add(ticket.name, -1.0, -ticket.prefill, -ticket.decode, -ticket.kv)
+        books, place = self._books(ticket.name)
+        bk.add(books, place, -1.0, -ticket.prefill, -ticket.decode, -ticket.kv, -ticket.haste)
+        if ticket.first is not None:
+            bk.write(books, place, -1.0, -ticket.written, -ticket.first)
+        if ticket.name in self._leaving and not books.requests[0]:
+            del self._leaving[ticket.name]
         b = self._column.get(ticket.name)
         if b is not None:
             self._heal(b, ticket, outcome, now)
@@ -242,8 +257,7 @@ class Fleet:
         picture = bk.Look.of(len(self._order))
         kept = self._kept._replace(open=bk.total(self._kept.open, self._siblings)) if self._with_siblings else self._kept
         bk.look(picture, kept, self._constants.max_running, self._most, now)
-        usable, held, in_flight, prefill, decode, kv, places, age, first, each = picture
-        columns = Columns(now, self.arrival_rate(now), usable, held, in_flight, prefill, decode, kv, places, age, self._prices, first, each)
+        columns = Columns(now, self.arrival_rate(now), *picture[:-2], self._prices, *picture[-2:])
         return FleetView(self._order, self._constants, columns, self._knowledge)
 
     def arrival_rate(self, now: float) -> float:
@@ -278,15 +292,10 @@ class Fleet:
 
     # --- below: how ---
 
-    def _add(self, name: str, requests: float, prefill: float, decode: float, kv: float) -> None:
+    def _books(self, name: str) -> tuple[Open, int]:
+        """Where a backend's open work is counted, whether it stays or leaves."""
         b = self._column.get(name)
-        if b is not None:
-            bk.add(self._kept.open, b, requests, prefill, decode, kv)
-        else:
-            books = self._leaving.setdefault(name, Open.of(1))
-            bk.add(books, 0, requests, prefill, decode, kv)
-            if not books.requests[0]:
-                del self._leaving[name]
+        return (self._kept.open, b) if b is not None else (self._leaving.setdefault(name, Open.of(1)), 0)
 
     def _heal(self, b: int, ticket: Ticket, outcome: Outcome, now: float) -> None:
         """What a request met says about the backend's health."""

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from .encode import (
+    HARM,
     LATENCY,
     LOAD,
     N_FEATURES,
@@ -26,7 +27,7 @@ from .encode import (
 from .facts import Floats
 from .numeric import Column, Flags, numeric
 
-INPUTS = 1
+INPUTS = 2
 """Version of this file's arithmetic. A checkpoint is of one version."""
 
 ROW = (
@@ -52,6 +53,7 @@ ROW = (
     "age",  # of the last report
     "told",
     "cached",  # share of the prompt that is expected in the prefix cache
+    "harm",  # answers there that it is expected to make late
 )
 N_ROW = len(ROW)
 
@@ -103,6 +105,7 @@ def rows_of(seen: Seen, x: Column, mask: Flags) -> Floats:
     rows[:n, 12] = np.log(f[:, TOKENS]) / 8.0
     rows[:n, 13] = np.minimum(np.log(f[:, WORK] / np.maximum(f[:, WORK].min(), 1e-9)), FAR)
     rows[:n, 14] = np.minimum(f[:, LOAD], FAR)
+    rows[:n, 22] = np.minimum(f[:, HARM], FAR)
     for b in range(len(seen.able)):
         here = slice(b * k, b * k + k)
         rows[here, 15] = min(fleet.prefill_tokens[b] / c.prefill_rate[b] / min(seen.asked.ttft_s, 10.0), FAR)

@@ -7,8 +7,9 @@ One scorer is shared by all actions, so nothing depends on how many backends or 
     logit_a = prior_a + w_actor g_a                     the prior is the bid-price policy's score
     worth_a = predicted_a + w_critic g_a                what the request itself earns, in answers of quality 1
 
-What it costs all others is in the prior: the dual price of the work (`price`), and more where a backend is crowded, since a queue of any
-length serves no more than a short one, only later (docs/decisions/0023). With a network of zeros the policy is its prior.
+What it costs all others is in the prior: the dual price of the work (`price`); more where a backend is crowded, since a queue of any
+length serves no more than a short one, only later (docs/decisions/0023); and the answers there that reading its prompt makes late
+(docs/decisions/0028). With a network of zeros the policy is its prior.
 """
 
 import math
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .encode import LOAD, N_FEATURES, P_ON_TIME, PAY, PRICE, QUALITY, WORK
+from .encode import HARM, LOAD, N_FEATURES, P_ON_TIME, PAY, PRICE, QUALITY, WORK
 from .facts import Floats
 from .heuristics import soonest, spare
 from .inputs import N_CONTEXT, N_ROW
@@ -76,13 +77,15 @@ def prior_into(logits: Cells, x: Column, mask: Flags, weight: float, parameters:
     """The bid-price policy's scores as logits (A,), under prices that rise with each backend's crowd; -inf where nobody goes.
 
     Parameters: the score of Shed; what prices are multiplied by; how much more for each further share of a backend's places that is taken;
-    beyond which share. Nothing is shed while somebody has time to `spare`: what has no hope goes where it ends soonest.
+    beyond which share; the price of an answer that is made late there. Nothing is shed while somebody has time to `spare`: what has no
+    hope goes where it ends soonest.
     """
     last, best = len(mask) - 1, -math.inf
     for a in range(last):
         i = a * N_FEATURES
         factor = parameters[1] + parameters[2] * max(x[i + LOAD] - parameters[3], 0.0)
-        logits[a] = x[i + QUALITY] * x[i + P_ON_TIME] - (factor * x[i + PRICE] * x[i + WORK] + x[i + PAY]) / weight
+        cost = factor * x[i + PRICE] * x[i + WORK] + x[i + PAY] + parameters[4] * x[i + HARM]
+        logits[a] = x[i + QUALITY] * x[i + P_ON_TIME] - cost / weight
         logits[a] = logits[a] if mask[a] else -math.inf
         best = max(best, logits[a])
     logits[last] = parameters[0]

@@ -78,7 +78,7 @@ def act(network: Network, parameters: Column, x: Column, mask: Flags, seen: Seen
     out = forward(network, rows, context, allowed_of(mask))
     prior_into(p, x, mask, seen.asked.weight, parameters)
     for a in range(len(p)):
-        p[a] = (p[a] + float(out[a, 0])) * parameters[4]
+        p[a] = (p[a] + float(out[a, 0])) * parameters[5]
     softmax(p)
 
 

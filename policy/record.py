@@ -16,7 +16,7 @@ import orjson
 from .encode import Caps, Seen, asked_of
 from .facts import SLO, Action, Ask, Budget, Columns, Constants, Decision, Ending, FleetView, Length, Outcome
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 class BadRecord(ValueError):
@@ -112,7 +112,13 @@ def convert_3_4(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "decision": {**raw["decision"], "floor": None}}
 
 
-CONVERTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: convert_1_2, 2: convert_2_3, 3: convert_3_4}
+def convert_4_5(raw: dict[str, Any]) -> dict[str, Any]:
+    """Schema 5 tells what is being written. Before, nobody looked: as if nothing were."""
+    none = [0.0] * len(raw["view"]["backends"])
+    return {**raw, "view": {**raw["view"], "haste": none, "writing": none, "written": none, "writing_s": none}}
+
+
+CONVERTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: convert_1_2, 2: convert_2_3, 3: convert_3_4, 4: convert_4_5}
 """schema n -> the function that makes it n + 1."""
 
 

@@ -20,7 +20,7 @@ import math
 from typing import NamedTuple
 
 from .batching import Core, Limits, advance, enter, leave, said, steps_until, take_slot
-from .books import Kept, add, hear, learn_pace, look, pace_of, rate_after
+from .books import Kept, add, hear, learn_pace, look, pace_of, rate_after, write
 from .circuit import HOLD_S, CircuitRules, fail, probed, succeed, try_out
 from .decide import choose
 from .encode import N_FEATURES, PAY, QUALITY, TOKENS, TOLD_SHARE, TPOT, TTFT, WORK, Asked, Caps, Seen, fill, worth_of
@@ -112,6 +112,7 @@ class Tickets(NamedTuple):
     prefill: Cells
     decode: Cells
     kv: Cells
+    haste: Cells  # 1 / expected tokens
     reported: Counts  # tokens of progress
     predicted_first: Cells
     predicted_each: Cells
@@ -280,6 +281,10 @@ def picture(world: World, scene: Scene, scratch: Scratch, asked: Asked, worth: F
         into.prefill_tokens,
         into.decode_tokens,
         into.kv_tokens,
+        into.haste,
+        into.writing,
+        into.written,
+        into.writing_s,
         into.places,
         into.report_age_s,
         world.price,
@@ -359,7 +364,7 @@ def begin(world: World, scene: Scene, results: Results, scratch: Scratch, i: int
     world.counter[N_FREE] -= 1
     tickets.request[slot], tickets.backend[slot], tickets.begun[slot], tickets.first[slot] = i, b, now, math.nan
     tickets.prefill[slot], tickets.kv[slot] = float(trace.prompt[i]), float(trace.prompt[i])
-    tickets.decode[slot], tickets.reported[slot] = scratch.x[row + TOKENS], 0
+    tickets.decode[slot], tickets.haste[slot], tickets.reported[slot] = scratch.x[row + TOKENS], 1.0 / scratch.x[row + TOKENS], 0
     tickets.predicted_first[slot], tickets.predicted_each[slot] = scratch.x[row + TTFT], scratch.x[row + TPOT]
     tickets.pace_first[slot], tickets.pace_each[slot] = pace_of(kept.first, b, now), pace_of(kept.each, b, now)
     tickets.trial[slot] = try_out(kept.circuits, scene.rules, b, now)
@@ -367,7 +372,7 @@ def begin(world: World, scene: Scene, results: Results, scratch: Scratch, i: int
     tickets.told[slot] = scene.caps.told[k]
     results.predicted_ttft[i], results.predicted_tpot[i] = scratch.x[row + TTFT], scratch.x[row + TPOT]
     results.ending[i] = OPEN
-    add(kept.open, b, 1.0, tickets.prefill[slot], tickets.decode[slot], tickets.kv[slot])
+    add(kept.open, b, 1.0, tickets.prefill[slot], tickets.decode[slot], tickets.kv[slot], tickets.haste[slot])
     enter(world.core, b, slot)
     if world.busy_until[b] == math.inf:
         start(world, scene, b, now, now)
@@ -441,7 +446,9 @@ def progress(world: World, b: int, slot: int, made: int) -> None:
     tickets = world.tickets
     new = float(made - tickets.reported[slot])
     fewer = min(tickets.decode[slot], new)
-    add(world.kept.open, b, 0.0, -tickets.prefill[slot], -fewer, new)
+    add(world.kept.open, b, 0.0, -tickets.prefill[slot], -fewer, new, 0.0)
+    begun = tickets.reported[slot] == 0
+    write(world.kept.open, b, 1.0 if begun else 0.0, new, tickets.first[slot] if begun else 0.0)
     tickets.prefill[slot] = 0.0
     tickets.decode[slot] -= fewer
     tickets.kv[slot] += new
@@ -452,7 +459,9 @@ def progress(world: World, b: int, slot: int, made: int) -> None:
 def close(world: World, b: int, slot: int) -> None:
     """Take an attempt off the books, and give its slot back."""
     tickets, slots = world.tickets, world.core.slots
-    add(world.kept.open, b, -1.0, -tickets.prefill[slot], -tickets.decode[slot], -tickets.kv[slot])
+    add(world.kept.open, b, -1.0, -tickets.prefill[slot], -tickets.decode[slot], -tickets.kv[slot], -tickets.haste[slot])
+    if tickets.reported[slot] > 0:
+        write(world.kept.open, b, -1.0, -float(tickets.reported[slot]), -tickets.first[slot])
     slots.free[world.counter[N_FREE]] = slot
     world.counter[N_FREE] += 1
 

@@ -1,7 +1,7 @@
 """In-flight work and arrivals of every worker process, in memory that they share: a row for each process, which alone writes it.
 
 Each process counts what it has begun itself; what its siblings have begun at the same backend it reads here. A row lists (hash of the
-backend's name, requests, prefill, decode and context tokens), so that processes that reload their config at slightly different times
+backend's name, its books), so that processes that reload their config at slightly different times
 never take one backend's work for another's. Reads are not locked: a row is read as it is being written at worst once in a while, and a
 count that is off by one request for a microsecond does no harm.
 """
@@ -15,7 +15,7 @@ from bestserve.policy.books import Open, rate_after
 from bestserve.policy.fleet import RATE_S
 
 MOST_BACKENDS = 256
-_COLUMNS = 5
+_COLUMNS = 1 + len(Open._fields)
 
 
 class Board:

@@ -165,14 +165,14 @@ class Relay:
     async def _stream(self, reply: Answer, speaks: Dialect, decision: Decision, watch: Watch, ticket: Ticket, send: Send) -> None:
         first = await self._first(reply, speaks, watch)
         await self._start(send, reply, decision, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
-        self.here.fleet.progress(ticket, watch.tokens)
         reported, clock = watch.tokens, self.here.clock
+        self.here.fleet.progress(ticket, reported, clock())
 
         def sink(data: bytes) -> Awaitable[None] | None:
             nonlocal reported
             piece = _passed(watch, data, clock())
             if watch.tokens - reported >= PROGRESS:
-                self.here.fleet.progress(ticket, watch.tokens - reported)
+                self.here.fleet.progress(ticket, watch.tokens - reported, clock())
                 reported = watch.tokens
             return begun(send({"type": "http.response.body", "body": piece, "more_body": True})) if piece else None
 

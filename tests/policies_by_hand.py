@@ -19,7 +19,7 @@ def sound(seed: int = 0, price_factor: float = 0.7) -> bytes:
 def doubts(seed: int = 0) -> bytes:
     """It believes that backend `a`, whose profile is `fast`, is half as good as that says."""
     calibration = {"a": Corrected("fast", quality=dict.fromkeys(TASKS, 0.25))}
-    return to_bytes(Checkpoint(untaught(), (0.0, 0.7, 0.0, 1.0, 5.0), RANGE, RANGE, {"seed": seed}, calibration=calibration))
+    return to_bytes(Checkpoint(untaught(), (0.0, 0.7, 0.0, 1.0, 0.5, 5.0), RANGE, RANGE, {"seed": seed}, calibration=calibration))
 
 
 def sheds(seed: int = 0) -> bytes:
@@ -28,7 +28,7 @@ def sheds(seed: int = 0) -> bytes:
     for weights in (network.w1, network.w2):
         weights[0, 0] = 1.0  # of "asks": 1 for every action but Shed
     network.w3[0, 0] = -1e6
-    return to_bytes(Checkpoint(network, (0.0, 0.7, 0.0, 1.0, 5.0), RANGE, RANGE, {"seed": seed}))
+    return to_bytes(Checkpoint(network, (0.0, 0.7, 0.0, 1.0, 0.5, 5.0), RANGE, RANGE, {"seed": seed}))
 
 
 def breaks(seed: int = 0) -> bytes:
@@ -42,4 +42,4 @@ def narrow(seed: int = 0) -> bytes:
     """It has only seen a fleet of a thousand backends."""
     low, high = np.full(N_ROW + N_CONTEXT, -50.0), np.full(N_ROW + N_CONTEXT, 50.0)
     low[N_ROW + 2], high[N_ROW + 2] = 2.2, 2.4  # "backends"
-    return to_bytes(Checkpoint(untaught(), (0.0, 0.7, 0.0, 1.0, 5.0), low, high, {"seed": seed}))
+    return to_bytes(Checkpoint(untaught(), (0.0, 0.7, 0.0, 1.0, 0.5, 5.0), low, high, {"seed": seed}))

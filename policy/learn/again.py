@@ -61,7 +61,7 @@ def _paces(seen: Seen) -> tuple[Column, Column]:
 
 def _ratios(before: Seen, after: Seen, b: int) -> tuple[float, float]:
     """How many times as long as after something was predicted to take before: a first token, and each."""
-    then, now = (speed(seen.asked, seen.fleet, seen.constants, b, seen.cached[b]) for seen in (before, after))
+    then, now = (speed(seen.asked, seen.fleet, seen.constants, b, seen.cached[b])[:2] for seen in (before, after))
     return then[0] / max(now[0], 1e-9), then[1] / max(now[1], 1e-9)
 
 

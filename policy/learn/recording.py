@@ -26,7 +26,22 @@ from .bound import bind
 from .compiled import compiled
 from .run import AFTER_S
 
-LOOK = ("usable", "held", "in_flight", "prefill_tokens", "decode_tokens", "kv_tokens", "places", "report_age_s", "pace_first", "pace_each")
+LOOK = (
+    "usable",
+    "held",
+    "in_flight",
+    "prefill_tokens",
+    "decode_tokens",
+    "kv_tokens",
+    "haste",
+    "writing",
+    "written",
+    "writing_s",
+    "places",
+    "report_age_s",
+    "pace_first",
+    "pace_each",
+)
 
 
 class Recorded(NamedTuple):

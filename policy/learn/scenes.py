@@ -119,20 +119,28 @@ def _demand(dice: Generator, slo: SLO | None) -> Demand:
         hard=bool(dice.uniform() < 0.8),
     )
     tiers = ((1.0, 1.0),) if dice.uniform() < 0.6 else ((0.7, 1.0), (0.2, 2.0), (0.1, 0.5))
-    scale = math.exp(dice.uniform(-0.7, 0.7))
+    read, written = _sizes(dice)
     usual = Demand()
     return replace(
         usual,
         mix=mix,
         slos=((1.0, slo or any_slo),),
         weights=tiers,
-        prompt_median=tuple(scale * p for p in usual.prompt_median),
+        prompt_median=tuple(read * p for p in usual.prompt_median),
+        answer_median=tuple(written * a for a in usual.answer_median),
         insight=float(dice.choice([0.0, 2.0, 4.0, 8.0])),
         answer_sigma=float(dice.uniform(0.8, 1.1)),
         foresight=float(dice.uniform(0.05, 0.6)),
         misjudged=math.exp(dice.uniform(-0.4, 0.4)),
         follow=0.0 if dice.uniform() < 0.6 else 0.5,
     )
+
+
+def _sizes(dice: Generator) -> tuple[float, float]:
+    """How many times as long as usual prompts and answers are; in one scene of four much is read and little said, as in completing code."""
+    if dice.uniform() < 0.25:
+        return math.exp(dice.uniform(0.5, 1.7)), math.exp(dice.uniform(-2.0, -0.5))
+    return math.exp(dice.uniform(-0.7, 0.7)), 1.0
 
 
 def _trouble(dice: Generator, n: int, seconds: float) -> Trouble:

@@ -25,10 +25,10 @@ from bestserve.policy.policies import Mind
 
 from .outcomes import Outcomes
 
-PRIOR = (0.05, 0.5, 5.0, 1.0, 20.0)
+PRIOR = (0.05, 0.5, 5.0, 1.0, 0.5, 20.0)
 """checkpoint.PARAMETERS, where a search begins."""
 
-PRIOR_SCALES = (3.0, 1.0, 1.5, 0.5, 1.0)
+PRIOR_SCALES = (3.0, 1.0, 1.5, 0.5, 1.5, 1.0)
 """How much the logarithms of the prior's parameters (checkpoint.PARAMETERS) are moved for a unit of any other direction."""
 
 N_PRIOR = len(PRIOR_SCALES)

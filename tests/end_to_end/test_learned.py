@@ -14,7 +14,7 @@ from .world import chat, world
 pytestmark = pytest.mark.anyio
 
 RANGE = np.zeros(N_ROW + N_CONTEXT)
-SOUND = Checkpoint(untaught(), (0.05, 0.7, 0.0, 1.0, 5.0), RANGE, RANGE, {})
+SOUND = Checkpoint(untaught(), (0.05, 0.7, 0.0, 1.0, 0.5, 5.0), RANGE, RANGE, {})
 
 
 async def test_a_checkpoint_decides(tmp_path):
@@ -43,7 +43,7 @@ async def test_the_one_that_ships_decides_where_its_word_stands(tmp_path):
     "data",
     [
         b"not a checkpoint",
-        to_bytes(Checkpoint(untaught()._replace(b1=np.full(48, np.nan)), (0.05, 0.7, 0.0, 1.0, 5.0), RANGE, RANGE, {})),
+        to_bytes(Checkpoint(untaught()._replace(b1=np.full(48, np.nan)), (0.05, 0.7, 0.0, 1.0, 0.5, 5.0), RANGE, RANGE, {})),
         None,
     ],
     ids=["junk", "not a number", "not there"],

@@ -27,7 +27,7 @@ RANGE = np.zeros(N_ROW + N_CONTEXT)
 def test_untaught_and_sharp_it_is_the_bid_price_policy():
     """A network of zeros adds nothing to its prior; what the prior likes best gets nearly all."""
     observation = encode(ask(), Fleet(LADDER).view(0.0), BUDGETS)
-    actor = Actor(Checkpoint(untaught(), (0.02, 1.0, 0.0, 1.0, 500.0), RANGE, RANGE, {}))
+    actor = Actor(Checkpoint(untaught(), (0.02, 1.0, 0.0, 1.0, 0.0, 500.0), RANGE, RANGE, {}))
     best = np.argmax(chooser("bid-price").policy(observation))
     assert np.argmax(actor(observation)) == best
     assert actor(observation)[best] > 0.9
@@ -50,7 +50,7 @@ def test_when_nobody_can_answer_it_sheds():
 
 def bad(**changes: np.ndarray) -> Checkpoint:
     """A checkpoint with other weights."""
-    return Checkpoint(checkpoint().network._replace(**changes), (0.05, 0.7, 0.0, 1.0, 5.0), RANGE, RANGE, {}, "x")
+    return Checkpoint(checkpoint().network._replace(**changes), (0.05, 0.7, 0.0, 1.0, 0.5, 5.0), RANGE, RANGE, {}, "x")
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -85,7 +85,7 @@ def test_it_is_compiled_for_these_sources():
     OBSERVATIONS,
     st.integers(0, 20),
     st.floats(0.1, 3.0),
-    st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 2.0), st.floats(0.0, 5.0), st.floats(0.0, 2.0), st.floats(0.0, 5.0)),
+    st.tuples(*(st.floats(0.0, most) for most in (1.0, 2.0, 5.0, 2.0, 2.0, 5.0))),
 )
 def test_compiled_and_plain_decide_alike(observation, seed, scale, parameters):
     """To a billionth, whatever is seen, whatever the weights."""
@@ -150,7 +150,7 @@ def test_a_column_of_another_size_is_refused():
     with pytest.raises(TypeError):
         act(plain.features, plain.mask, plain.seen._replace(fleet=(1.0, 2.0)))
     with pytest.raises(ValueError, match="weights"):
-        actor.Compiled(b"", (0.0,) * 5)
+        actor.Compiled(b"", (0.0,) * 6)
 
 
 @needs_compiler

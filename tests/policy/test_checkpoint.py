@@ -22,7 +22,7 @@ def checkpoint(seed: int = 0) -> Checkpoint:
     dice = np.random.default_rng(seed)
     network = Network(**{name: (dice.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32) for name, shape in SHAPES.items()})
     n = N_ROW + N_CONTEXT
-    return Checkpoint(network, (0.05, 0.7, 0.0, 1.0, 5.0), -np.ones(n), np.ones(n), {"seed": seed})
+    return Checkpoint(network, (0.05, 0.7, 0.0, 1.0, 0.5, 5.0), -np.ones(n), np.ones(n), {"seed": seed})
 
 
 def changed(data: bytes, name: str, part: bytes) -> bytes:
@@ -46,7 +46,7 @@ def test_it_comes_back_as_it_was():
     read = from_bytes(to_bytes(made))
     for one, other in zip(made.network, read.network, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert (read.parameters, read.about) == ((0.05, 0.7, 0.0, 1.0, 5.0), {"seed": 0})
+    assert (read.parameters, read.about) == ((0.05, 0.7, 0.0, 1.0, 0.5, 5.0), {"seed": 0})
     assert to_bytes(made) == to_bytes(made)
     assert read.name == from_bytes(to_bytes(made)).name != from_bytes(to_bytes(checkpoint(1))).name
     assert len(to_bytes(made)) < 50_000

@@ -95,11 +95,53 @@ def test_a_queue_makes_the_first_token_wait():
 def test_memory_limits_places_as_well():
     """Where context for ten requests is all there is, the eleventh waits, however many sequences may run."""
     fleet = Fleet((backend("small", max_running=64, kv_tokens=5000),))
-    fleet.siblings(Open([20.0], [0.0], [4000.0], [6000.0]))
+    fleet.siblings(Open.of(1)._replace(requests=[20.0], decode=[4000.0], kv=[6000.0]))
     roomy = Fleet((backend("small", max_running=64),))
-    roomy.siblings(Open([20.0], [0.0], [4000.0], [6000.0]))
+    roomy.siblings(Open.of(1)._replace(requests=[20.0], decode=[4000.0], kv=[6000.0]))
     assert feature("ttft_s", fleet) > 3 * feature("ttft_s", roomy)
     assert feature("load", fleet) > 1
+
+
+def writing(answers: float, tokens: float, seconds: float, haste: float = 1 / 20) -> Fleet:
+    """A slow backend at which so many answers are being written, which have had so many tokens in so many seconds."""
+    fleet = Fleet([backend("a", prefill_tokens_per_s=10_000.0, prefill_fixed_s=0.0, step_fixed_s=0.02)])
+    sums = {"requests": answers, "decode": 10 * answers, "kv": 500 * answers, "haste": haste * answers}
+    written = {"writing": answers, "written": tokens * answers, "since": -seconds * answers}
+    fleet.siblings(Open.of(1)._replace(**{name: [value] for name, value in (sums | written).items()}))
+    return fleet
+
+
+def harm(fleet: Fleet, prompt: int = 5000) -> float:
+    """Of a request of so many tokens to read."""
+    return encode(ask(prompt_tokens=prompt, allowed=frozenset({"a"})), fleet.view(0.0), (Budget(None),))["harm"][0]
+
+
+def test_reading_a_prompt_makes_late_what_is_being_written():
+    """Half a second of reading, over 20 tokens of 20 ms with 60 ms allowed: some of them. Twice as many answers, twice the harm."""
+    five, ten = harm(writing(5, 1, 0.02)), harm(writing(10, 1, 0.02))
+    assert 0.1 < five < 2.5
+    assert ten == pytest.approx(2 * five, rel=0.05)
+
+
+def test_long_answers_bear_a_prompt_and_short_ones_do_not():
+    """The same half second is 0.5 ms a token of a thousand, and 50 ms a token of ten."""
+    assert harm(writing(5, 1, 0.02, haste=1 / 1000)) < 0.01
+    assert harm(writing(5, 1, 0.02, haste=1 / 10)) > 2.0
+
+
+def test_who_has_stood_still_bears_less_and_who_is_lost_loses_nothing():
+    """One token in half a second is at the deadline's edge if 20 come; one in four seconds is late whatever is done."""
+    calm, edge, lost = (harm(writing(5, 1, seconds), prompt=1000) for seconds in (0.02, 0.7, 8.0))
+    assert calm < edge
+    assert lost < 0.1 * edge
+
+
+def test_a_short_prompt_or_nobody_there_or_no_deadline_is_no_harm():
+    """Nothing is made late."""
+    assert harm(writing(5, 1, 0.02), prompt=1) < 0.01
+    assert harm(writing(0, 0, 0.0)) == 0.0
+    patient = ask(prompt_tokens=5000, allowed=frozenset({"a"}), slo=SLO(tpot_s=None))
+    assert encode(patient, writing(5, 1, 0.02).view(0.0), (Budget(None),))["harm"][0] == 0.0
 
 
 def test_a_reported_queue_tells_the_places():
@@ -118,7 +160,7 @@ def _decision(fleet: Fleet):
 def test_prompts_ahead_are_read_first():
     """Ten thousand tokens begun before put off the first token by their reading."""
     fleet = Fleet(ONE)
-    fleet.siblings(Open([1.0], [10_000.0], [0.0], [0.0]))
+    fleet.siblings(Open.of(1)._replace(requests=[1.0], prefill=[10_000.0]))
     assert feature("ttft_s", fleet) - feature("ttft_s") == pytest.approx(10_000 / 50_000, rel=0.02)
 
 

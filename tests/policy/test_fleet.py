@@ -33,7 +33,7 @@ def test_counts_return_to_zero_in_every_order(attempts, dice):
     for i, progress in attempts:
         ticket = fleet.begin(decision(fleet, LADDER[i].name), 0.0)
         for tokens in progress:
-            fleet.progress(ticket, tokens)
+            fleet.progress(ticket, tokens, 0.5)
         tickets.append(ticket)
     dice.shuffle(tickets)
 
@@ -42,6 +42,23 @@ def test_counts_return_to_zero_in_every_order(attempts, dice):
 
     assert np.abs(fleet.books()).max(initial=0.0) < 1e-6
     assert set(fleet.in_flight().values()) == {0}
+
+
+def test_what_is_being_written_is_known_by_its_tokens_and_its_time():
+    """From the first token on: how many there are, what they have come to, and the seconds since; a request of two choices counts once."""
+    fleet = Fleet(LADDER)
+    first, second = (fleet.begin(decision(fleet, "small", n=n), 0.0) for n in (1, 2))
+    fleet.progress(first, 1, 0.25)
+    fleet.progress(first, 9, 0.5)
+    fleet.progress(second, 8, 0.75)
+
+    seen = fleet.view(1.0).columns
+    assert (seen.writing[0], seen.written[0], seen.writing_s[0]) == (2.0, 14.0, pytest.approx(0.75 + 0.25))
+    assert seen.haste[0] == pytest.approx(1 / first.decision.expected_tokens)
+
+    fleet.end(second, outcome(), 1.0)
+    seen = fleet.view(1.0).columns
+    assert (seen.writing[0], seen.written[0], seen.writing_s[0]) == (1.0, 10.0, pytest.approx(0.75))
 
 
 def test_ending_twice_is_a_bug():
@@ -60,7 +77,7 @@ def test_the_first_tokens_say_that_the_prompt_was_read():
     made = decision(fleet, "small")
     ticket = fleet.begin(made, 0.0)
 
-    fleet.progress(ticket, 10)
+    fleet.progress(ticket, 10, 0.2)
 
     view = fleet.view(0.0)
     assert view.columns.prefill_tokens[0] == 0.0
@@ -260,7 +277,7 @@ def test_a_backend_keeps_its_circuit_when_another_is_added():
 def test_the_work_of_sibling_processes_counts_as_ours():
     """What another worker has begun is load here too."""
     fleet = Fleet(LADDER)
-    fleet.siblings(Open([2.0, 0, 0], [100.0, 0, 0], [50.0, 0, 0], [100.0, 0, 0]))
+    fleet.siblings(Open.of(3)._replace(requests=[2.0, 0, 0], prefill=[100.0, 0, 0], decode=[50.0, 0, 0], kv=[100.0, 0, 0]))
 
     assert fleet.view(0.0).columns.in_flight == [2.0, 0.0, 0.0]
     assert fleet.in_flight()["small"] == 0

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bestserve.policy.books import Open
 from bestserve.policy.encode import encode
 from bestserve.policy.facts import SLO, Load
 from bestserve.policy.fleet import Fleet
@@ -13,10 +14,10 @@ from tests.policy.facts_by_hand import BUDGETS, LADDER, ask
 HOPELESS = SLO(ttft_s=1e-4, tpot_s=1e-5)
 
 
-def untaught_p(fleet: Fleet, *, crowd_price: float = 0.0, network=None, **changes: object) -> np.ndarray:
+def untaught_p(fleet: Fleet, *, crowd_price: float = 0.0, harm_price: float = 0.0, network=None, **changes: object) -> np.ndarray:
     """Probabilities (A,) of the prior, sharpened until one is nearly sure."""
     seen = encode(ask(**changes), fleet.view(0.0), BUDGETS)
-    mind, p = Mind.of("actor", (0.05, 1.0, crowd_price, 1.0, 100.0), network), [0.0] * 13
+    mind, p = Mind.of("actor", (0.05, 1.0, crowd_price, 1.0, harm_price, 100.0), network), [0.0] * 13
     act(mind.network, mind.parameters, seen.features, seen.mask, seen.seen, p)
     return np.array(p)
 
@@ -41,6 +42,15 @@ def test_a_crowd_raises_a_price():
     long = SLO(ttft_s=60.0, tpot_s=1.0)
     assert favourite(untaught_p(fleet, slo=long, allowed=frozenset({"small", "medium"}))) == "medium"
     assert favourite(untaught_p(fleet, slo=long, allowed=frozenset({"small", "medium"}), crowd_price=1000.0)) == "small"
+
+
+def test_a_prompt_goes_where_it_makes_fewer_answers_late():
+    """At the large one twenty short answers are being written: with a price of harm a long prompt goes elsewhere, without one there."""
+    fleet, answers = Fleet(LADDER), {"requests": 20.0, "decode": 200.0, "kv": 6000.0, "haste": 2.0, "writing": 20.0, "written": 20.0}
+    fleet.siblings(Open.of(3)._replace(**{name: [0.0, 0.0, value] for name, value in answers.items()}))
+    patient = SLO(ttft_s=60.0, tpot_s=0.2)
+    assert favourite(untaught_p(fleet, slo=patient, prompt_tokens=8000)) == "large"
+    assert favourite(untaught_p(fleet, slo=patient, prompt_tokens=8000, harm_price=1.0)) != "large"
 
 
 def test_where_nothing_has_a_price_a_crowd_costs_nothing():

@@ -10,7 +10,7 @@ from bestserve.proxy.board import MOST_BACKENDS, Board, _hash
 
 def books(*requests: float) -> Open:
     """Open work at some backends: so many requests each, and more of the rest."""
-    return Open(*([float(by * r) for r in requests] for by in (1, 10, 100, 1000)))
+    return Open(*([float(by * r) for r in requests] for by in range(1, len(Open._fields) + 1)))
 
 
 def test_a_new_board_is_empty():

@@ -21,7 +21,7 @@ RANGE = np.zeros(N_ROW + N_CONTEXT)
 
 def policy(seed: int) -> bytes:
     """A checkpoint of its own."""
-    return to_bytes(Checkpoint(untaught(), (0.05, 0.7, 0.0, 1.0, 5.0), RANGE, RANGE, {"seed": seed}))
+    return to_bytes(Checkpoint(untaught(), (0.05, 0.7, 0.0, 1.0, 0.5, 5.0), RANGE, RANGE, {"seed": seed}))
 
 
 class Directory:

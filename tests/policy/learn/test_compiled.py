@@ -55,7 +55,7 @@ def test_a_rule_scores_the_same_to_the_bit(name):
 @pytest.mark.timeout(600)
 def test_a_simulation_tells_the_same_story(name):
     """Who answered what, when, and what it was worth."""
-    mind = Mind.of("actor", (0.02, 1.0, 5.0, 1.0, 1.0)) if name == "actor" else mind_of(name, PLACES)
+    mind = Mind.of("actor", (0.02, 1.0, 5.0, 1.0, 0.5, 1.0)) if name == "actor" else mind_of(name, PLACES)
     scene = scene_of(PLACES, TRACE, mind, np.random.default_rng(0))
     stories = []
     for speed in ("plain", "compiled"):

@@ -12,7 +12,7 @@ from bestserve.policy.policies import Mind
 from tests.policy.learn.test_actor_critic import taught
 
 ARGS = SearchArgs(iterations=60, scenes=4, pairs=8, width=4)
-PRIOR = (0.05, 0.5, 5.0, 1.0, 20.0)
+PRIOR = (0.05, 0.5, 5.0, 1.0, 0.5, 20.0)
 
 
 def seen(n: int = 50, actions: int = 7):
@@ -46,11 +46,11 @@ def test_a_unit_of_any_direction_moves_logits_by_one():
 def test_a_hill_is_climbed_through_noise():
     """Rewards that depend on the distance to a known theta, and on the scene: the search ends nearer to it than it began."""
     space = Space(untaught(), np.eye(48)[:, :4], PRIOR)
-    top = np.array([0.6, -0.4, 0.3, 0.0, 0.5, -0.3, 0.0, 0.0, 0.2])
+    top = np.array([0.6, -0.4, 0.3, 0.0, 0.5, -0.3, 0.0, 0.0, 0.1, 0.2])
     dice = np.random.default_rng(3)
 
     def rewards(minds: Sequence[Mind], iteration: int) -> Floats:
-        thetas = np.array([[*mind.network.w3[:4, 0], *np.log(np.asarray(mind.parameters)[:5] / PRIOR)] for mind in minds])
+        thetas = np.array([[*mind.network.w3[:4, 0], *np.log(np.asarray(mind.parameters)[: len(PRIOR)] / PRIOR)] for mind in minds])
         scene = dice.uniform(0.4, 0.8, size=(4, 1))
         return scene * (1.0 - 0.1 * ((thetas - top) ** 2).sum(axis=1)) + dice.normal(0.0, 0.001, size=(4, len(minds)))
 
