@@ -21,6 +21,8 @@ import math
 from collections import deque
 from collections.abc import Iterable, MutableSequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 from bestserve.profiles.schema import Engine
@@ -88,6 +90,8 @@ class Fleet:
         self._rate_at = -math.inf
         self._prices: list[float] = []
         self.recent: deque[Observation] = deque(maxlen=RECENT)  # of recent asks; see `price`
+        self._silent: list[tuple[float, int, Ticket]] = []  # a heap: attempts that say nothing before their end, and when they are read
+        self._number = count()
         self.replace(backends)
 
     # --- who belongs to the fleet ---
@@ -203,8 +207,9 @@ class Fleet:
 
     # --- attempts ---
 
-    def begin(self, decision: Decision, now: float) -> Ticket:
-        """Open an attempt on the chosen backend. Raises ValueError for a Shed."""
+    def begin(self, decision: Decision, now: float, *, silent: bool = False) -> Ticket:
+        """Open an attempt on the chosen backend. Raises ValueError for a Shed. Of a `silent` one nothing is heard before it ends: its
+        prompt is taken as read when it should have been."""
         name = decision.action.backend
         if name is None:
             raise ValueError("a shed request is not begun on any backend")
@@ -216,6 +221,8 @@ class Fleet:
             ticket.paces = bk.pace_of(self._kept.first, b, now), bk.pace_of(self._kept.each, b, now)
             ticket.predicted = features[row + TTFT], features[row + TPOT]
             ticket.engine = self._order[b].profile.engine
+        if silent:
+            heappush(self._silent, (now + ticket.predicted[0], next(self._number), ticket))
         bk.add(*self._books(name), 1.0, ticket.prefill, ticket.decode, ticket.kv, ticket.haste)
         return ticket
 
@@ -254,6 +261,7 @@ class Fleet:
 
     def view(self, now: float) -> FleetView:
         """A frozen picture of this instant."""
+        self._read_silent(now)
         picture = bk.Look.of(len(self._order))
         kept = self._kept._replace(open=bk.total(self._kept.open, self._siblings)) if self._with_siblings else self._kept
         bk.look(picture, kept, self._constants.max_running, self._most, now)
@@ -291,6 +299,13 @@ class Fleet:
         return self._entries[b].load, self._kept.reports.at[b]
 
     # --- below: how ---
+
+    def _read_silent(self, now: float) -> None:
+        while self._silent and self._silent[0][0] <= now:
+            ticket = heappop(self._silent)[2]
+            if not ticket.ended:
+                bk.add(*self._books(ticket.name), 0.0, -ticket.prefill, 0.0, 0.0, 0.0)
+                ticket.prefill = 0.0
 
     def _books(self, name: str) -> tuple[Open, int]:
         """Where a backend's open work is counted, whether it stays or leaves."""

@@ -117,7 +117,7 @@ class Strategy:
         if decision.action.backend is not None:
             tried.append(decision.action.backend)  # LiteLLM asks again with the same metadata when this one fails
             asked["metadata"] = {**metadata, MARK: decision.id}
-            self._open[decision.id] = self.fleet.begin(decision, now)
+            self._open[decision.id] = self.fleet.begin(decision, now, silent=True)
         return decision
 
     def _ask(self, model: str, allowed: frozenset[str], told: Mapping[str, Any]) -> Ask:

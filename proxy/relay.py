@@ -108,7 +108,7 @@ class Relay:
         looks, keeps = here.reading.learns and self.odds > 0, self._is_judged()
         watch = Watch(begun, usage_asked=self.parsed.usage_asked, looks=looks, keeps=keeps)
         cap, ours = _cap(self.parsed.max_tokens, decision.action.budget)
-        ticket, grant = here.begin(decision, begun), None
+        ticket, grant = here.begin(decision, begun, silent=not self.parsed.stream), None
         try:
             grant = here.gates.enter(decision, self.ask, cap, begun)
             await self._exchange(decision, cap, watch, ticket, send)

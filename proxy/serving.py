@@ -245,9 +245,9 @@ class Serving:
         self._hear()
         return self.fleet.view(self.clock())
 
-    def begin(self, decision: Decision, now: float) -> Ticket:
-        """Open an attempt, and let the siblings know."""
-        ticket = self.fleet.begin(decision, now)
+    def begin(self, decision: Decision, now: float, *, silent: bool = False) -> Ticket:
+        """Open an attempt, and let the siblings know. Of a `silent` one nothing is heard before it ends."""
+        ticket = self.fleet.begin(decision, now, silent=silent)
         self._publish()
         return ticket
 

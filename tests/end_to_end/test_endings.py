@@ -50,6 +50,20 @@ async def test_gone_before_the_first_byte(tmp_path, streamed):
         await nothing_remains(here, ("a", "abandoned"))
 
 
+@pytest.mark.parametrize(("streamed", "unread"), [(True, True), (False, False)], ids=["stream", "whole"])
+async def test_the_prompt_of_an_answer_in_one_piece_does_not_wait_until_its_end(tmp_path, streamed, unread):
+    """A stream says when its prompt was read. Of another nobody hears: it is taken as read when it should have been."""
+    async with world(tmp_path) as here:
+        here.backends["a"].script = nothing
+        client = await here.ask(chat(stream=streamed))
+        await here.backends["a"].arrived.wait()
+        await asyncio.sleep(0.2)
+
+        assert any(here.serving.view().columns.prefill_tokens) == unread
+        client.leave()
+        await nothing_remains(here, ("a", "abandoned"))
+
+
 async def test_gone_in_the_middle_of_a_stream(tmp_path):
     """A client who leaves between two tokens ends the upstream request."""
     async with world(tmp_path) as here:

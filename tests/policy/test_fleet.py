@@ -44,6 +44,22 @@ def test_counts_return_to_zero_in_every_order(attempts, dice):
     assert set(fleet.in_flight().values()) == {0}
 
 
+def test_a_prompt_of_which_nobody_hears_is_taken_as_read_when_it_should_have_been():
+    """An answer in one piece says nothing until its end: its prompt does not stand before others all the while. What ended counts once."""
+    fleet = Fleet(LADDER)
+    silent, over, told = (fleet.begin(decision(fleet, "small"), 0.0, silent=silent) for silent in (True, True, False))
+    fleet.end(over, outcome(), 0.001)
+    assert fleet.view(0.002).columns.prefill_tokens[0] == 600.0
+
+    seen = fleet.view(1.0).columns
+
+    assert seen.prefill_tokens[0] == 300.0
+    assert (seen.in_flight[0], seen.writing[0]) == (2.0, 0.0)
+    for ticket in (silent, told):
+        fleet.end(ticket, outcome(), 2.0)
+    assert np.abs(fleet.books()).max() < 1e-9
+
+
 def test_what_is_being_written_is_known_by_its_tokens_and_its_time():
     """From the first token on: how many there are, what they have come to, and the seconds since; a request of two choices counts once."""
     fleet = Fleet(LADDER)
