@@ -251,6 +251,20 @@ def knowing(study: Study, policy: str) -> list[dict[str, Any]]:
     return rows
 
 
+def truth(study: Study, policy: str) -> list[dict[str, Any]]:
+    """Where engines are other than their profiles: what a policy makes of it untold, and what it and bid-price would if they were told."""
+    most, rows = capacity(study.fleet.places, demand_of(study.fleet)), []
+    for share in SHARES:
+        untold, told = (
+            Case(f"{share:g} of capacity", f"poisson:{share * most:.3g}", mishaps=Mishaps(WRONG, told=told)) for told in (False, True)
+        )
+        found = study.rewards([untold, told], [policy, "bid-price"], reward)
+        theirs = found[untold, "bid-price"]
+        ways = {"bid-price told": found[told, "bid-price"], "policy": found[untold, policy], "policy told": found[told, policy]}
+        rows.append({"case": untold.label, "bid-price": theirs.mean(), **{way: against(values, theirs)[0] for way, values in ways.items()}})
+    return rows
+
+
 def per_gpu(study: Study, policy: str) -> list[dict[str, Any]]:
     """Quality on time for each GPU, beside that of MANY GPUs that all run the largest model, at the same arrivals."""
     places = study.fleet.places
@@ -342,6 +356,7 @@ PARTS: dict[str, Part] = {
     "availability": availability_part,
     "windows": table_part("windows of 10 s, arrivals that jump", windows),
     "gpu": table_part("quality on time for each GPU", per_gpu),
+    "truth": table_part("profiles wrong: what telling would be worth, of what bid-price earns untold", truth),
     "known": table_part("tasks and lengths known", knowing),
     "reading": table_part("prompts that are read without a step's fixed time", reading),
 }

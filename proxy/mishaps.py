@@ -25,13 +25,15 @@ class Mishaps:
 
     wrong: float = 1.0  # the engines' true constants are off by up to this factor; see `learn.scenes.mistaken`
     troubles: tuple[Trouble, ...] = ()
+    told: bool = False  # what is true of engines, quality and lengths is believed, too: what knowing it would be worth
 
     def befall(self, places: Places, seed: int) -> Places:
         """A fleet, with what goes wrong there. Which constants are wrong, and by how much, follows from the seed."""
         if self.wrong > 1.0:
-            from bestserve.policy.learn.scenes import Doubt, mistaken
+            from bestserve.policy.learn.scenes import Doubt, believed, mistaken
 
             places = mistaken(np.random.default_rng([seed, 1]), places, Doubt(factor=self.wrong))
+            places = believed(places) if self.told else places
         return replace(places, troubles=(*places.troubles, *self.troubles))
 
 

@@ -86,6 +86,13 @@ def mistaken(dice: Generator, places: Places, doubt: Doubt) -> Places:
     return replace(places, true=tuple(true(b.profile) for b in places.backends), length_factor=lengths)
 
 
+def believed(places: Places) -> Places:
+    """The same fleet, of which everything that is true of its engines, its quality and its lengths is known."""
+    known = zip(places.backends, places.true, places.length_factor, strict=True)
+    backends = tuple(replace(b, profile=true, longer=(math.log(factor),) * len(TASKS)) for b, true, factor in known)
+    return replace(places, backends=backends)
+
+
 def fleet(dice: Generator, profiles: Sequence[Profile]) -> Places:
     """A random fleet of 1 to 8 backends from some profiles, with 1 to 5 budgets."""
     n = int(dice.integers(1, 9))

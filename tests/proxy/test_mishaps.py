@@ -1,5 +1,7 @@
 """What goes wrong on purpose: as it was said, the same for everybody, or refused by name."""
 
+import math
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -53,6 +55,15 @@ def test_profiles_are_wrong_by_the_seed_and_no_more_than_was_said():
     assert all(0.5 <= ratio <= 2.0 for ratio in ratios)
     assert len(set(ratios)) == 3
     assert Mishaps().befall(PLACES, 1) == PLACES
+
+
+def test_a_fleet_that_is_told_believes_what_is_true():
+    """Engines and lengths; the truth is that of those who are not told."""
+    told, untold = (Mishaps(2.0, told=told).befall(PLACES, 1) for told in (True, False))
+
+    assert told.true == untold.true == tuple(backend.profile for backend in told.backends)
+    assert told.length_factor == untold.length_factor
+    assert [math.exp(backend.longer[0]) for backend in told.backends] == pytest.approx(list(told.length_factor))
 
 
 def test_static_serving_has_the_same_troubles():
