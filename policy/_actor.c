@@ -209,7 +209,7 @@ static void own_of(Case *c, const double *x, double *row) {
     row[ROW_p_whole] = x[FEATURE_p_whole];
     row[ROW_tokens] = ln(&c->odd, x[FEATURE_tokens]) / 8.0;
     row[ROW_load] = least(x[FEATURE_load], FAR);
-    row[ROW_harm] = least(x[FEATURE_harm], FAR);
+    row[ROW_harm] = least(over(&c->odd, x[FEATURE_harm], c->asked[ASKED_weight]), FAR);
 }
 
 static void shared_of(Case *c, size_t b) {
@@ -360,12 +360,15 @@ static void add_prior(Case *c, const double *parameters) {
         best = most(best, score[a]);
         likeliest = most(likeliest, likely(c, a));
     }
+    double stake = 0.0;
+    for (size_t a = 0; a < c->n; a++)
+        stake = c->mask[a] != 0.0 ? most(stake, c->x[a * N_FEATURE + FEATURE_quality]) : stake;
     int calm = spare(c);
     for (size_t a = 0; calm && best < shed && a < c->n; a++) /* nothing is worth it: where it ends soonest */
         score[a] = likeliest > -INFINITY && likely(c, a) == likeliest ? -c->x[a * N_FEATURE + FEATURE_latency_s] : -INFINITY;
     score[c->n] = calm ? -NEVER * TEMPERATURE : shed;
     for (size_t a = 0; a <= c->n; a++)
-        c->p[a] = (score[a] / TEMPERATURE + c->p[a]) * parameters[PARAMETER_sharpness];
+        c->p[a] = (score[a] / TEMPERATURE + stake * c->p[a]) * parameters[PARAMETER_sharpness];
 }
 
 static void softmax(Case *c) {

@@ -191,7 +191,7 @@ static double harm(Case *c, const Backend *to, double new, double step) {
         double each = step + 0.5 * ahead * haste;
         sum += (n - writing) * (in_time(c, each, deadline) - in_time(c, each + more, deadline));
     }
-    return sum;
+    return sum * fleet[FLEET_worth];
 }
 
 /* --- writing the answer ---------------------------------------------------------------------------------------------- */

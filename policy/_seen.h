@@ -16,8 +16,8 @@
 #define CAPS(X) X(CAPS, tokens) X(CAPS, told)
 #define FLEET(X)                                                                                                                            \
     X(FLEET, now) X(FLEET, arrival_rate) X(FLEET, usable) X(FLEET, held) X(FLEET, in_flight) X(FLEET, prefill_tokens)                      \
-    X(FLEET, decode_tokens) X(FLEET, kv_tokens) X(FLEET, haste) X(FLEET, writing) X(FLEET, written) X(FLEET, writing_s) X(FLEET, places)   \
-    X(FLEET, report_age_s) X(FLEET, price) X(FLEET, pace_first) X(FLEET, pace_each)
+    X(FLEET, decode_tokens) X(FLEET, kv_tokens) X(FLEET, haste) X(FLEET, worth) X(FLEET, writing) X(FLEET, written) X(FLEET, writing_s)    \
+    X(FLEET, places) X(FLEET, report_age_s) X(FLEET, price) X(FLEET, pace_first) X(FLEET, pace_each)
 #define CONSTANTS(X)                                                                                                                        \
     X(CONSTANT, prefill_rate) X(CONSTANT, prefill_fixed) X(CONSTANT, overhead) X(CONSTANT, cached_cost) X(CONSTANT, step_fixed)            \
     X(CONSTANT, step_per_seq) X(CONSTANT, step_per_kv) X(CONSTANT, step_shared) X(CONSTANT, max_running) X(CONSTANT, kv_capacity)          \

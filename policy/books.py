@@ -35,6 +35,7 @@ class Open(NamedTuple):
     decode: Cells  # tokens still expected
     kv: Cells  # tokens of context held
     haste: Cells  # the sum of 1 / expected tokens of an answer
+    worth: Cells  # the sum of what they are worth on time: weight and expected quality
     writing: Cells  # requests that have their first token
     written: Cells  # tokens that those have, of one choice each
     since: Cells  # the sum of the instants of their first tokens
@@ -75,13 +76,14 @@ class Paces(NamedTuple):
 
 
 @numeric
-def add(books: Open, b: int, requests: float, prefill: float, decode: float, kv: float, haste: float) -> None:
+def add(books: Open, b: int, requests: float, prefill: float, decode: float, kv: float, haste: float, worth: float) -> None:
     """Change backend b's open work."""
     books.requests[b] += requests
     books.prefill[b] += prefill
     books.decode[b] += decode
     books.kv[b] += kv
     books.haste[b] += haste
+    books.worth[b] += worth
 
 
 @numeric
@@ -148,6 +150,7 @@ class Look(NamedTuple):
     decode_tokens: Cells
     kv_tokens: Cells
     haste: Cells
+    worth: Cells
     writing: Cells
     written: Cells
     writing_s: Cells
@@ -190,7 +193,8 @@ def look(into: Look, kept: Kept, limits: Column, most: Column, now: float) -> No
         into.prefill_tokens[b] = kept.open.prefill[b]
         into.decode_tokens[b] = kept.open.decode[b] + reports.decode[b] * foreign
         into.kv_tokens[b] = kept.open.kv[b] + reports.kv[b] * foreign
-        into.haste[b] = kept.open.haste[b] / kept.open.requests[b] if kept.open.requests[b] > 0.0 else 0.0
+        ours = max(kept.open.requests[b], 1.0)
+        into.haste[b], into.worth[b] = kept.open.haste[b] / ours, kept.open.worth[b] / ours
         into.writing[b], into.written[b] = kept.open.writing[b], kept.open.written[b]
         into.writing_s[b] = max(kept.open.writing[b] * now - kept.open.since[b], 0.0)
         into.places[b] = places_at(reports, b, now, limits[b])

@@ -62,7 +62,7 @@ FEATURES = (
     "price",  # reward per backend-second
     "usd",  # money: its share of what the hardware costs an hour, and what is paid to others
     "pay",  # reward that the money paid to others is worth
-    "harm",  # answers there that are expected to be late because its prompt is read before they are written
+    "harm",  # reward there that is expected to be lost because its prompt is read before answers are written
 )
 N_FEATURES = len(FEATURES)
 F = {name: i for i, name in enumerate(FEATURES)}
@@ -332,7 +332,8 @@ def speed(asked: Asked, fleet: Columns, c: Constants, b: int, cached: float) -> 
 
 @numeric
 def harm_of(asked: Asked, fleet: Columns, c: Constants, b: int, new: float, step: float) -> float:
-    """Answers at backend b that are expected to be late if `new` more tokens are read there, by the deadline of this request.
+    """Reward at backend b that is expected to be lost, in answers that come late, if `new` more tokens are read there; by the deadline of
+    this request.
 
     Nobody writes while a prompt is read. An answer of few tokens bears little of that: standing still is spread over its tokens (`haste`).
     Those who write have stood still for what they took beyond their steps, and will for all that is still to be read; those who wait for
@@ -349,7 +350,7 @@ def harm_of(asked: Asked, fleet: Columns, c: Constants, b: int, new: float, step
     if n > writing:
         each = step + 0.5 * ahead * haste
         harm += (n - writing) * (in_time(each, deadline) - in_time(each + more, deadline))
-    return harm
+    return harm * fleet.worth[b]
 
 
 @numeric

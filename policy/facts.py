@@ -239,6 +239,7 @@ class Columns(NamedTuple):
     decode_tokens: Column  # tokens still expected from requests in flight
     kv_tokens: Column  # tokens of context that requests in flight hold
     haste: Column  # of those that are ours, the mean of 1 / expected tokens of an answer; 0 where there are none
+    worth: Column  # and of what they are worth on time: weight and expected quality
     writing: Column  # those of ours that have their first token
     written: Column  # tokens that those have, of one choice each
     writing_s: Column  # seconds since their first tokens, summed

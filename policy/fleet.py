@@ -31,7 +31,7 @@ from . import books as bk
 from . import circuit as ct
 from .books import Kept, Open, Paces
 from .circuit import CircuitRules, CircuitState
-from .encode import N_FEATURES, TOKENS, TPOT, TTFT, Observation
+from .encode import N_FEATURES, QUALITY, TOKENS, TPOT, TTFT, Observation
 from .facts import KNOWN, LONGER, TASKS, Backend, Columns, Constants, Decision, Ending, FleetView, Floats, Load, Outcome, knowledge_of
 
 __all__ = ["CircuitRules", "CircuitState", "Fleet", "Ticket"]
@@ -66,6 +66,7 @@ class Ticket:
     predicted: tuple[float, float] = (0.0, 0.0)  # seconds to the first token, and for each after it; 0 when nothing was
     paces: tuple[float, float] = (1.0, 1.0)  # that these predictions held by
     haste: float = 0.0  # 1 / expected tokens of an answer
+    worth: float = 0.0  # of an answer on time: weight and expected quality
     first: float | None = None  # when the first token came
     written: float = 0.0  # tokens of one choice
     engine: Engine | None = None  # what was believed of the backend's
@@ -215,7 +216,7 @@ class Fleet:
             raise ValueError("a shed request is not begun on any backend")
         ticket = Ticket(decision, name, now, float(decision.prompt_tokens), decision.expected_tokens, float(decision.prompt_tokens))
         b, row, features = self._column.get(name), decision.index * N_FEATURES, decision.observation.features
-        ticket.haste = 1.0 / features[row + TOKENS]
+        ticket.haste, ticket.worth = 1.0 / features[row + TOKENS], decision.observation.weight * features[row + QUALITY]
         if b is not None:
             ticket.trial = ct.try_out(self._kept.circuits, self.rules, b, now)
             ticket.paces = bk.pace_of(self._kept.first, b, now), bk.pace_of(self._kept.each, b, now)
@@ -223,14 +224,14 @@ class Fleet:
             ticket.engine = self._order[b].profile.engine
         if silent:
             heappush(self._silent, (now + ticket.predicted[0], next(self._number), ticket))
-        bk.add(*self._books(name), 1.0, ticket.prefill, ticket.decode, ticket.kv, ticket.haste)
+        bk.add(*self._books(name), 1.0, ticket.prefill, ticket.decode, ticket.kv, ticket.haste, ticket.worth)
         return ticket
 
     def progress(self, ticket: Ticket, tokens: int, now: float) -> None:
         """Count answer tokens that have arrived, over all choices; the first ones say that the prompt has been read."""
         books, b = self._books(ticket.name)
         fewer, each = min(ticket.decode, float(tokens)), tokens / ticket.decision.observation.seen.asked.n
-        bk.add(books, b, 0.0, -ticket.prefill, -fewer, float(tokens), 0.0)
+        bk.add(books, b, 0.0, -ticket.prefill, -fewer, float(tokens), 0.0, 0.0)
         if ticket.first is None:
             ticket.first = now
             bk.write(books, b, 1.0, each, now)
@@ -247,7 +248,7 @@ class Fleet:
             raise RuntimeError(f"the attempt of decision {ticket.decision.id} ended twice")
         ticket.ended = True
         books, place = self._books(ticket.name)
-        bk.add(books, place, -1.0, -ticket.prefill, -ticket.decode, -ticket.kv, -ticket.haste)
+        bk.add(books, place, -1.0, -ticket.prefill, -ticket.decode, -ticket.kv, -ticket.haste, -ticket.worth)
         if ticket.first is not None:
             bk.write(books, place, -1.0, -ticket.written, -ticket.first)
         if ticket.name in self._leaving and not books.requests[0]:
@@ -304,7 +305,7 @@ class Fleet:
         while self._silent and self._silent[0][0] <= now:
             ticket = heappop(self._silent)[2]
             if not ticket.ended:
-                bk.add(*self._books(ticket.name), 0.0, -ticket.prefill, 0.0, 0.0, 0.0)
+                bk.add(*self._books(ticket.name), 0.0, -ticket.prefill, 0.0, 0.0, 0.0, 0.0)
                 ticket.prefill = 0.0
 
     def _books(self, name: str) -> tuple[Open, int]:

@@ -53,7 +53,7 @@ ROW = (
     "age",  # of the last report
     "told",
     "cached",  # share of the prompt that is expected in the prefix cache
-    "harm",  # answers there that it is expected to make late
+    "harm",  # reward there that is expected to be lost by it, in answers of quality 1 and its own weight
 )
 N_ROW = len(ROW)
 
@@ -105,7 +105,7 @@ def rows_of(seen: Seen, x: Column, mask: Flags) -> Floats:
     rows[:n, 12] = np.log(f[:, TOKENS]) / 8.0
     rows[:n, 13] = np.minimum(np.log(f[:, WORK] / np.maximum(f[:, WORK].min(), 1e-9)), FAR)
     rows[:n, 14] = np.minimum(f[:, LOAD], FAR)
-    rows[:n, 22] = np.minimum(f[:, HARM], FAR)
+    rows[:n, 22] = np.minimum(f[:, HARM] / seen.asked.weight, FAR)
     for b in range(len(seen.able)):
         here = slice(b * k, b * k + k)
         rows[here, 15] = min(fleet.prefill_tokens[b] / c.prefill_rate[b] / min(seen.asked.ttft_s, 10.0), FAR)

@@ -4,8 +4,10 @@ One scorer is shared by all actions, so nothing depends on how many backends or 
 
     h_a = relu(W1 row_a + Wc context + b1)              each action by itself
     g_a = relu(W2 h_a + Wp mean over allowed h + b2)    beside the others (Deep Sets, Zaheer et al. 2017)
-    logit_a = prior_a + w_actor g_a                     the prior is the bid-price policy's score
+    logit_a = prior_a + stake w_actor g_a               the prior is the bid-price policy's score
     worth_a = predicted_a + w_critic g_a                what the request itself earns, in answers of quality 1
+
+The stake is the best quality that is to be had: what is learnt where answers are good does not outvote the prior where none is.
 
 What it costs all others is in the prior: the dual price of the work (`price`); more where a backend is crowded, since a queue of any
 length serves no more than a short one, only later (docs/decisions/0023); and the answers there that reading its prompt makes late
@@ -77,8 +79,8 @@ def prior_into(logits: Cells, x: Column, mask: Flags, weight: float, parameters:
     """The bid-price policy's scores as logits (A,), under prices that rise with each backend's crowd; -inf where nobody goes.
 
     Parameters: the score of Shed; what prices are multiplied by; how much more for each further share of a backend's places that is taken;
-    beyond which share; the price of an answer that is made late there. Nothing is shed while somebody has time to `spare`: what has no
-    hope goes where it ends soonest.
+    beyond which share; the price of a reward that is lost there in late answers. Nothing is shed while somebody has time to `spare`: what
+    has no hope goes where it ends soonest.
     """
     last, best = len(mask) - 1, -math.inf
     for a in range(last):
@@ -95,6 +97,16 @@ def prior_into(logits: Cells, x: Column, mask: Flags, weight: float, parameters:
         logits[last] = -NEVER * TEMPERATURE
     for a in range(last + 1):
         logits[a] = logits[a] / TEMPERATURE
+
+
+@numeric
+def stake_of(x: Column, mask: Flags) -> float:
+    """The best quality of those who can be asked; 0 where nobody can."""
+    best = 0.0
+    for a in range(len(mask) - 1):
+        if mask[a]:
+            best = max(best, x[a * N_FEATURES + QUALITY])
+    return best
 
 
 @numeric

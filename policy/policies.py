@@ -9,7 +9,7 @@ from .encode import N_FEATURES, Seen
 from .facts import Floats
 from .heuristics import bid_price, deadline_greedy, least_loaded, random, share, static, weighted_score
 from .inputs import context_of, rows_of
-from .network import Network, forward, prior_into, softmax, untaught
+from .network import Network, forward, prior_into, softmax, stake_of, untaught
 from .numeric import Cells, Column, FlagCells, Flags, numeric
 
 KINDS = ("static", "random", "least-loaded", "deadline-greedy", "weighted-score", "bid-price", "actor")
@@ -77,8 +77,9 @@ def act(network: Network, parameters: Column, x: Column, mask: Flags, seen: Seen
     context = context_of(seen, rows, x, mask)
     out = forward(network, rows, context, allowed_of(mask))
     prior_into(p, x, mask, seen.asked.weight, parameters)
+    stake = stake_of(x, mask)
     for a in range(len(p)):
-        p[a] = (p[a] + float(out[a, 0])) * parameters[5]
+        p[a] = (p[a] + stake * float(out[a, 0])) * parameters[5]
     softmax(p)
 
 

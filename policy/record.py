@@ -115,7 +115,7 @@ def convert_3_4(raw: dict[str, Any]) -> dict[str, Any]:
 def convert_4_5(raw: dict[str, Any]) -> dict[str, Any]:
     """Schema 5 tells what is being written. Before, nobody looked: as if nothing were."""
     none = [0.0] * len(raw["view"]["backends"])
-    return {**raw, "view": {**raw["view"], "haste": none, "writing": none, "written": none, "writing_s": none}}
+    return {**raw, "view": {**raw["view"], "haste": none, "worth": none, "writing": none, "written": none, "writing_s": none}}
 
 
 CONVERTERS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: convert_1_2, 2: convert_2_3, 3: convert_3_4, 4: convert_4_5}

@@ -113,6 +113,7 @@ class Tickets(NamedTuple):
     decode: Cells
     kv: Cells
     haste: Cells  # 1 / expected tokens
+    worth: Cells  # on time, as expected
     reported: Counts  # tokens of progress
     predicted_first: Cells
     predicted_each: Cells
@@ -282,6 +283,7 @@ def picture(world: World, scene: Scene, scratch: Scratch, asked: Asked, worth: F
         into.decode_tokens,
         into.kv_tokens,
         into.haste,
+        into.worth,
         into.writing,
         into.written,
         into.writing_s,
@@ -364,7 +366,8 @@ def begin(world: World, scene: Scene, results: Results, scratch: Scratch, i: int
     world.counter[N_FREE] -= 1
     tickets.request[slot], tickets.backend[slot], tickets.begun[slot], tickets.first[slot] = i, b, now, math.nan
     tickets.prefill[slot], tickets.kv[slot] = float(trace.prompt[i]), float(trace.prompt[i])
-    tickets.decode[slot], tickets.haste[slot], tickets.reported[slot] = scratch.x[row + TOKENS], 1.0 / scratch.x[row + TOKENS], 0
+    tickets.decode[slot], tickets.reported[slot] = scratch.x[row + TOKENS], 0
+    tickets.haste[slot], tickets.worth[slot] = 1.0 / scratch.x[row + TOKENS], trace.weight[i] * scratch.x[row + QUALITY]
     tickets.predicted_first[slot], tickets.predicted_each[slot] = scratch.x[row + TTFT], scratch.x[row + TPOT]
     tickets.pace_first[slot], tickets.pace_each[slot] = pace_of(kept.first, b, now), pace_of(kept.each, b, now)
     tickets.trial[slot] = try_out(kept.circuits, scene.rules, b, now)
@@ -372,7 +375,7 @@ def begin(world: World, scene: Scene, results: Results, scratch: Scratch, i: int
     tickets.told[slot] = scene.caps.told[k]
     results.predicted_ttft[i], results.predicted_tpot[i] = scratch.x[row + TTFT], scratch.x[row + TPOT]
     results.ending[i] = OPEN
-    add(kept.open, b, 1.0, tickets.prefill[slot], tickets.decode[slot], tickets.kv[slot], tickets.haste[slot])
+    add(kept.open, b, 1.0, tickets.prefill[slot], tickets.decode[slot], tickets.kv[slot], tickets.haste[slot], tickets.worth[slot])
     enter(world.core, b, slot)
     if world.busy_until[b] == math.inf:
         start(world, scene, b, now, now)
@@ -446,7 +449,7 @@ def progress(world: World, b: int, slot: int, made: int) -> None:
     tickets = world.tickets
     new = float(made - tickets.reported[slot])
     fewer = min(tickets.decode[slot], new)
-    add(world.kept.open, b, 0.0, -tickets.prefill[slot], -fewer, new, 0.0)
+    add(world.kept.open, b, 0.0, -tickets.prefill[slot], -fewer, new, 0.0, 0.0)
     begun = tickets.reported[slot] == 0
     write(world.kept.open, b, 1.0 if begun else 0.0, new, tickets.first[slot] if begun else 0.0)
     tickets.prefill[slot] = 0.0
@@ -459,7 +462,8 @@ def progress(world: World, b: int, slot: int, made: int) -> None:
 def close(world: World, b: int, slot: int) -> None:
     """Take an attempt off the books, and give its slot back."""
     tickets, slots = world.tickets, world.core.slots
-    add(world.kept.open, b, -1.0, -tickets.prefill[slot], -tickets.decode[slot], -tickets.kv[slot], -tickets.haste[slot])
+    haste, worth = tickets.haste[slot], tickets.worth[slot]
+    add(world.kept.open, b, -1.0, -tickets.prefill[slot], -tickets.decode[slot], -tickets.kv[slot], -haste, -worth)
     if tickets.reported[slot] > 0:
         write(world.kept.open, b, -1.0, -float(tickets.reported[slot]), -tickets.first[slot])
     slots.free[world.counter[N_FREE]] = slot

@@ -13,7 +13,7 @@ RANGE = np.zeros(N_ROW + N_CONTEXT)
 
 def sound(seed: int = 0, price_factor: float = 0.7) -> bytes:
     """The best heuristic, as a network of zeros is. Each seed has bytes of its own."""
-    return to_bytes(Checkpoint(untaught(), (0.0, price_factor, 0.0, 1.0, 5.0), RANGE, RANGE, {"seed": seed}))
+    return to_bytes(Checkpoint(untaught(), (0.0, price_factor, 0.0, 1.0, 0.5, 5.0), RANGE, RANGE, {"seed": seed}))
 
 
 def doubts(seed: int = 0) -> bytes:
@@ -35,7 +35,7 @@ def breaks(seed: int = 0) -> bytes:
     """Weights that are finite, and whose products are not."""
     network = untaught()
     network = network._replace(b2=np.ones_like(network.b2), w3=np.full_like(network.w3, 3e38))
-    return to_bytes(Checkpoint(network, (0.05, 0.7, 0.0, 1.0, 1e300), RANGE, RANGE, {"seed": seed}))
+    return to_bytes(Checkpoint(network, (0.05, 0.7, 0.0, 1.0, 0.5, 1e300), RANGE, RANGE, {"seed": seed}))
 
 
 def narrow(seed: int = 0) -> bytes:

@@ -34,6 +34,7 @@ LOOK = (
     "decode_tokens",
     "kv_tokens",
     "haste",
+    "worth",
     "writing",
     "written",
     "writing_s",

@@ -25,7 +25,7 @@ from bestserve.policy.policies import Mind
 
 from .outcomes import Outcomes
 
-PRIOR = (0.05, 0.5, 5.0, 1.0, 0.5, 20.0)
+PRIOR = (0.05, 0.5, 5.0, 1.0, 0.8, 20.0)
 """checkpoint.PARAMETERS, where a search begins."""
 
 PRIOR_SCALES = (3.0, 1.0, 1.5, 0.5, 1.5, 1.0)

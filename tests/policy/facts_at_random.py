@@ -56,6 +56,7 @@ def fleet(dice: Dice) -> Columns:
         decode_tokens=dice.column(1, 1e6, 0.0),
         kv_tokens=dice.column(1, 1e6, 0.0),
         haste=dice.column(1e-4, 1.0, 0.0),
+        worth=dice.column(1e-3, 10.0, 0.0, 1.0),
         writing=dice.column(0.1, 2000.0, 0.0, 1.0),
         written=dice.column(1, 1e5, 0.0),
         writing_s=dice.column(1e-3, 1e4, 0.0),

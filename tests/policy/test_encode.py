@@ -105,7 +105,7 @@ def test_memory_limits_places_as_well():
 def writing(answers: float, tokens: float, seconds: float, haste: float = 1 / 20) -> Fleet:
     """A slow backend at which so many answers are being written, which have had so many tokens in so many seconds."""
     fleet = Fleet([backend("a", prefill_tokens_per_s=10_000.0, prefill_fixed_s=0.0, step_fixed_s=0.02)])
-    sums = {"requests": answers, "decode": 10 * answers, "kv": 500 * answers, "haste": haste * answers}
+    sums = {"requests": answers, "decode": 10 * answers, "kv": 500 * answers, "haste": haste * answers, "worth": answers}
     written = {"writing": answers, "written": tokens * answers, "since": -seconds * answers}
     fleet.siblings(Open.of(1)._replace(**{name: [value] for name, value in (sums | written).items()}))
     return fleet

@@ -71,6 +71,7 @@ def test_what_is_being_written_is_known_by_its_tokens_and_its_time():
     seen = fleet.view(1.0).columns
     assert (seen.writing[0], seen.written[0], seen.writing_s[0]) == (2.0, 14.0, pytest.approx(0.75 + 0.25))
     assert seen.haste[0] == pytest.approx(1 / first.decision.expected_tokens)
+    assert seen.worth[0] == pytest.approx(0.4)
 
     fleet.end(second, outcome(), 1.0)
     seen = fleet.view(1.0).columns

@@ -46,7 +46,10 @@ def test_a_crowd_raises_a_price():
 
 def test_a_prompt_goes_where_it_makes_fewer_answers_late():
     """At the large one twenty short answers are being written: with a price of harm a long prompt goes elsewhere, without one there."""
-    fleet, answers = Fleet(LADDER), {"requests": 20.0, "decode": 200.0, "kv": 6000.0, "haste": 2.0, "writing": 20.0, "written": 20.0}
+    fleet, answers = (
+        Fleet(LADDER),
+        {"requests": 20.0, "decode": 200.0, "kv": 6000.0, "haste": 2.0, "worth": 12.0, "writing": 20.0, "written": 20.0},
+    )
     fleet.siblings(Open.of(3)._replace(**{name: [0.0, 0.0, value] for name, value in answers.items()}))
     patient = SLO(ttft_s=60.0, tpot_s=0.2)
     assert favourite(untaught_p(fleet, slo=patient, prompt_tokens=8000)) == "large"

@@ -74,12 +74,15 @@ def test_the_floor_of_exploration_is_told_since_schema_4():
 def test_what_is_being_written_is_told_since_schema_5():
     """Before, nobody looked; such a line is read as if nothing were, and can still be encoded."""
     before, today = ([from_bytes(line) for line in (GOLDEN / f"schema-{n}.jsonl").read_bytes().splitlines()] for n in (4, 5))
-    assert {tuple(line.view[name]) for line in before for name in ("haste", "writing", "written", "writing_s")} == {(0.0, 0.0, 0.0)}
+    assert {tuple(line.view[name]) for line in before for name in ("haste", "worth", "writing", "written", "writing_s")} == {
+        (0.0, 0.0, 0.0)
+    }
     assert {line.decision["encoder"] for line in before} == {2}
     assert observe(before[0].seen).mask == before[0].decision["mask"]
     assert [line.view["writing"] for line in today] == [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     assert today[1].view["written"] == [0.0, 0.0, 3.0]
     assert today[1].view["writing_s"] == [0.0, 0.0, 0.5]
+    assert today[1].view["worth"] == [0.0, 0.0, pytest.approx(0.8)]
     assert today[1].view["haste"][2] == 1.0 / today[0].decision["expected_tokens"]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bestserve.policy.inputs import N_ROW
 from bestserve.policy.learn import train
 from bestserve.policy.learn.critic import CriticArgs, Epoch
 from bestserve.policy.learn.outcomes import Outcomes
@@ -75,8 +76,8 @@ def test_the_search_begins_at_the_prior(taught):
 def test_inputs_lie_between_the_bounds_that_are_kept(seen, taught):
     """A live process compares what it sees with them."""
     inputs = seen.rows[seen.allowed > 0]
-    assert (taught.low[:22] <= inputs.min(axis=0) + 1e-6).all()
-    assert (taught.high[22:] >= seen.context.max(axis=0) - 1e-6).all()
+    assert (taught.low[:N_ROW] <= inputs.min(axis=0) + 1e-6).all()
+    assert (taught.high[N_ROW:] >= seen.context.max(axis=0) - 1e-6).all()
 
 
 def test_a_search_goes_on_where_it_stopped(taught):
