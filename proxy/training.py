@@ -69,7 +69,7 @@ def run(wanted: Wanted) -> int:
     try:
         with _pool(wanted, fleet_of) as pool:
             taught = _critic(wanted, fleet_of, pool, log)
-            taught = _search(wanted, fleet_of, pool, log, taught)
+            taught = _settle(wanted, fleet_of, pool, log, _search(wanted, fleet_of, pool, log, taught))
     except KeyboardInterrupt:
         click.echo(f"interrupted; {wanted.out} holds what there is: the same command with --resume goes on", err=True)
         return 130
@@ -176,6 +176,15 @@ def _search(wanted: Wanted, fleet_of: train.FleetOf, pool: Executor, log: _Log, 
     with bar() as progress:
         task = progress.add_task("searching", total=wanted.args.search.iterations, completed=begun)
         return train.improve(taught, fleet_of, wanted.args, pool, _teller(wanted, log, taught, partial(progress.advance, task)))
+
+
+def _settle(wanted: Wanted, fleet_of: train.FleetOf, pool: Executor, log: _Log, taught: Taught) -> Taught:
+    """What is kept of the layer; nothing to decide where nothing was looked for."""
+    if taught.place is None:
+        return taught
+    kept, share = train.settle(taught, fleet_of, wanted.args, pool)
+    log.add(kind="kept", share=share)
+    return kept
 
 
 def _teller(wanted: Wanted, log: _Log, taught: Taught, advance: Callable[[], None]) -> Callable[[Step], None]:

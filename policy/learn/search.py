@@ -151,8 +151,14 @@ def _moved(place: Place, step: Floats, momentum: Floats) -> Place:
 
 def _gains(found: Floats) -> Floats:
     """(pairs, 2): the mean change to either side, in shares of the middle's reward."""
-    middle = found[:, :1]
-    counts = middle[:, 0] > 0.02
-    change = np.clip((found[counts, 1:] - middle[counts]) / middle[counts], -BOUND, BOUND)
-    gains: Floats = (change.sum(axis=0) / max(int(counts.sum()), 1)).reshape(-1, 2)
+    change = changes(found)[:, 1:]
+    gains: Floats = (change.sum(axis=0) / max(len(change), 1)).reshape(-1, 2)
     return gains
+
+
+def changes(found: Floats) -> Floats:
+    """Rewards (S, K) in shares of the first column's, less 1 and bounded, (S', K): of the scenes in which that earned anything."""
+    first = found[:, :1]
+    counts = first[:, 0] > 0.02
+    bounded: Floats = np.clip((found[counts] - first[counts]) / first[counts], -BOUND, BOUND)
+    return bounded

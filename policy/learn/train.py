@@ -5,6 +5,7 @@
     repeat for `search.iterations`:
         play fresh scenes by the present policy and by others on either side of it      `search`
         step towards those that earned more
+    keep as much of what was found as fresh scenes ask for                              `settle`
 
 The prior is the bid-price policy's score (`network.prior_into`), so that training begins where the best heuristic is. Everything that is
 drawn follows from the seed; what is logged is explained in docs/training.md.
@@ -29,7 +30,7 @@ from .critic import CriticArgs, Epoch
 from .outcomes import MOST, Outcomes, first, gather, stacked
 from .run import played
 from .scenes import Doubt, scene
-from .search import PRIOR, Place, SearchArgs, Space, Step, drawn, search, space_of
+from .search import PRIOR, Place, SearchArgs, Space, Step, changes, drawn, search, space_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,12 @@ class Args:
     search: SearchArgs = field(default_factory=lambda: SearchArgs(decay=0.03))
     doubt: Doubt = field(default_factory=Doubt)
 
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the layer that was found, what may be kept."""
+
+SETTLING = 8
+"""Iterations' worth of scenes that say how much."""
 
 FleetOf = Callable[[Generator], tuple[Places, SLO | None]]
 """Draws a fleet to train on, and what its requests are held to; None: to anything."""
@@ -98,6 +105,28 @@ def improve(taught: Taught, fleet_of: FleetOf, args: Args, pool: Executor, told:
     return taught._replace(place=search(taught.space, rewards, args.search, dice, told, taught.place))
 
 
+def settle(taught: Taught, fleet_of: FleetOf, args: Args, pool: Executor) -> tuple[Taught, float]:
+    """Keep the least share of the layer that is within one standard error of the best one, over fresh scenes (the one-SE rule, Breiman et
+    al. 1984): what helps no more where it was trained helps less elsewhere. With that share."""
+    assert taught.place is not None
+    layer = np.arange(len(taught.place.mean)) < taught.space.basis.shape[1]
+    kept = [taught.place.mean * np.where(layer, share, 1.0) for share in SHARES]
+    seeds = _seeds(args, SETTLED, SETTLING * args.search.scenes)
+    minds = [taught.space.mind_at(mean) for mean in kept]
+    found = np.array(list(pool.map(partial(scene_rewards, fleet_of, args, minds), seeds)))
+    i = least_of(changes(found))
+    return taught._replace(place=taught.place._replace(mean=kept[i])), SHARES[i]
+
+
+def least_of(gains: Floats) -> int:
+    """The first column of (S, K) that is within one standard error of the best, scene by scene; 0 without scenes."""
+    if not len(gains):
+        return 0
+    behind = gains[:, [int(gains.mean(axis=0).argmax())]] - gains
+    error = behind.std(axis=0) / np.sqrt(len(gains))
+    return int(np.argmax(behind.mean(axis=0) <= error))
+
+
 def scene_rewards(fleet_of: FleetOf, args: Args, minds: Sequence[Mind], seed: int) -> Floats:
     """The reward of one scene under each policy, per request of weight 1, (len(minds),); 0 for all where the fleet is too large."""
     dice = np.random.default_rng(seed)
@@ -110,6 +139,10 @@ def scene_rewards(fleet_of: FleetOf, args: Args, minds: Sequence[Mind], seed: in
     for i, mind in enumerate(minds):
         found[i] = float(np.sum(played(here._replace(mind=mind), places).reward)) / weight
     return found
+
+
+SETTLED = 1 << 30
+"""The number of no iteration."""
 
 
 def _seeds(args: Args, iteration: int, n: int) -> Iterable[int]:

@@ -28,17 +28,17 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_the_folder_holds_a_policy_and_how_it_came_about(trained):
-    """A checkpoint that loads, a line for every epoch and iteration, and the curves."""
+    """A checkpoint that loads, a line for every epoch and iteration and for what was kept, and the curves."""
     checkpoint = load(trained / "policy.ckpt")
     lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert checkpoint.about["fleets"] == ["qwen3.yaml"]
-    assert [line["kind"] for line in lines] == ["critic"] * 4 + ["search"] * 2
+    assert [line["kind"] for line in lines] == ["critic"] * 4 + ["search"] * 2 + ["kept"]
     assert (checkpoint.low <= checkpoint.high).all()
     assert (trained / "curves.html").read_text().count("<svg") == 5
 
 
 def test_it_goes_on_where_it_stopped(trained):
-    """Nothing is overwritten unasked; with --resume the critic stands, and one more iteration is one more line."""
+    """Nothing is overwritten unasked; with --resume the critic stands, and one more iteration is one more line, before what is kept."""
     before = (trained / "critic.npz").read_bytes(), (trained / "log.jsonl").read_text()
     again, more = train(trained, iterations=3), train(trained, "--resume", iterations=3)
     other = train(trained, "--resume", "--seed", "9")
@@ -49,7 +49,7 @@ def test_it_goes_on_where_it_stopped(trained):
     assert (trained / "critic.npz").read_bytes() == before[0]
     after = (trained / "log.jsonl").read_text()
     assert after.startswith(before[1])
-    assert after.count("\n") == before[1].count("\n") + 1
+    assert after.count("\n") == before[1].count("\n") + 2
 
 
 def test_what_was_trained_can_be_evaluated(trained):

@@ -11,7 +11,7 @@ from bestserve.policy.learn import train
 from bestserve.policy.learn.critic import CriticArgs, Epoch
 from bestserve.policy.learn.outcomes import Outcomes
 from bestserve.policy.learn.scenes import Doubt, capacity, fleet, mistaken
-from bestserve.policy.learn.search import N_PRIOR, SearchArgs, Step
+from bestserve.policy.learn.search import N_PRIOR, Place, SearchArgs, Step
 from bestserve.policy.learn.train import Args, Taught
 from bestserve.policy.network import untaught
 from bestserve.policy.policies import Mind
@@ -78,6 +78,22 @@ def test_inputs_lie_between_the_bounds_that_are_kept(seen, taught):
     inputs = seen.rows[seen.allowed > 0]
     assert (taught.low[:N_ROW] <= inputs.min(axis=0) + 1e-6).all()
     assert (taught.high[N_ROW:] >= seen.context.max(axis=0) - 1e-6).all()
+
+
+def test_no_more_is_kept_of_the_layer_than_is_surely_of_use(taught):
+    """The least share within a standard error of the best: where all do alike, nothing; the prior's parameters stay as they were found."""
+    size = taught.space.basis.shape[1] + N_PRIOR
+    mean = np.concatenate((np.full(size - N_PRIOR, 1e-9), np.full(N_PRIOR, 0.1)))
+    with ThreadPoolExecutor(1) as pool:
+        kept, share = train.settle(taught._replace(place=Place(1, mean, mean, mean)), fleet_of, SMALL, pool)
+    assert share == 0.0
+    assert kept.place is not None
+    np.testing.assert_array_equal(kept.place.mean, np.concatenate((np.zeros(size - N_PRIOR), np.full(N_PRIOR, 0.1))))
+
+    dice = np.random.default_rng(0)
+    gains = np.array([0.0, 0.01, 0.019, 0.02, 0.015]) + dice.normal(0.0, 0.02, (100, 1)) + dice.normal(0.0, 0.01, (100, 5))
+    assert train.least_of(gains) == 2
+    assert train.least_of(np.zeros((0, 5))) == 0
 
 
 def test_a_search_goes_on_where_it_stopped(taught):
