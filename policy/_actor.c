@@ -19,8 +19,7 @@
 #define ROW(X)                                                                                                                              \
     X(ROW, asks) X(ROW, quality) X(ROW, p_on_time) X(ROW, worth) X(ROW, worth_gap) X(ROW, cost) X(ROW, score) X(ROW, score_gap)            \
     X(ROW, first) X(ROW, each) X(ROW, whole) X(ROW, p_whole) X(ROW, tokens) X(ROW, work) X(ROW, load) X(ROW, backlog) X(ROW, memory)       \
-    X(ROW, pace_first) X(ROW, pace_each) X(ROW, age) X(ROW, told) X(ROW, cached)                                            \
-    X(ROW, harm)
+    X(ROW, pace_first) X(ROW, pace_each) X(ROW, age) X(ROW, told) X(ROW, cached) X(ROW, harm)
 #define CONTEXT(X)                                                                                                                          \
     X(CONTEXT, demand_most) X(CONTEXT, demand_least) X(CONTEXT, backends) X(CONTEXT, usable) X(CONTEXT, weight) X(CONTEXT, least_load)     \
     X(CONTEXT, mean_load) X(CONTEXT, most_load) X(CONTEXT, mean_cost) X(CONTEXT, best_score) X(CONTEXT, prompt) X(CONTEXT, spread)
@@ -351,6 +350,14 @@ static double likely(const Case *c, size_t a) {
     return c->mask[a] != 0.0 && worth ? x[FEATURE_p_on_time] : -INFINITY;
 }
 
+static double stake_of(const Case *c) {
+    double best = 0.0;
+    for (size_t a = 0; a < c->n; a++)
+        if (c->mask[a] != 0.0)
+            best = most(best, c->x[a * N_FEATURE + FEATURE_quality]);
+    return best;
+}
+
 /* Adds the prior to what the network gave, and sharpens. */
 static void add_prior(Case *c, const double *parameters) {
     double best = -INFINITY, likeliest = -INFINITY, shed = parameters[PARAMETER_shed_score];
@@ -360,9 +367,7 @@ static void add_prior(Case *c, const double *parameters) {
         best = most(best, score[a]);
         likeliest = most(likeliest, likely(c, a));
     }
-    double stake = 0.0;
-    for (size_t a = 0; a < c->n; a++)
-        stake = c->mask[a] != 0.0 ? most(stake, c->x[a * N_FEATURE + FEATURE_quality]) : stake;
+    double stake = stake_of(c);
     int calm = spare(c);
     for (size_t a = 0; calm && best < shed && a < c->n; a++) /* nothing is worth it: where it ends soonest */
         score[a] = likeliest > -INFINITY && likely(c, a) == likeliest ? -c->x[a * N_FEATURE + FEATURE_latency_s] : -INFINITY;

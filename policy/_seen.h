@@ -7,8 +7,7 @@
 
 #define FEATURES(X)                                                                                                                         \
     X(FEATURE, ttft_s) X(FEATURE, tpot_s) X(FEATURE, tokens) X(FEATURE, latency_s) X(FEATURE, p_whole) X(FEATURE, p_on_time)               \
-    X(FEATURE, quality) X(FEATURE, work_s) X(FEATURE, load) X(FEATURE, price) X(FEATURE, usd) X(FEATURE, pay)                      \
-    X(FEATURE, harm)
+    X(FEATURE, quality) X(FEATURE, work_s) X(FEATURE, load) X(FEATURE, price) X(FEATURE, usd) X(FEATURE, pay) X(FEATURE, harm)
 #define SEEN(X) X(SEEN, asked) X(SEEN, caps) X(SEEN, fleet) X(SEEN, constants) X(SEEN, worth) X(SEEN, able) X(SEEN, cached)
 #define ASKED(X)                                                                                                                            \
     X(ASKED, prompt) X(ASKED, n) X(ASKED, ceiling) X(ASKED, mu) X(ASKED, sigma) X(ASKED, ttft_s) X(ASKED, tpot_s) X(ASKED, e2e_s)          \

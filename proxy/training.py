@@ -182,7 +182,9 @@ def _settle(wanted: Wanted, fleet_of: train.FleetOf, pool: Executor, log: _Log, 
     """What is kept of the layer; nothing to decide where nothing was looked for."""
     if taught.place is None:
         return taught
-    kept, share = train.settle(taught, fleet_of, wanted.args, pool)
+    with bar() as progress:
+        task = progress.add_task("settling", total=train.settling(wanted.args))
+        kept, share = train.settle(taught, fleet_of, wanted.args, pool, partial(progress.advance, task))
     log.add(kind="kept", share=share)
     return kept
 

@@ -11,7 +11,7 @@ The prior is the bid-price policy's score (`network.prior_into`), so that traini
 drawn follows from the seed; what is logged is explained in docs/training.md.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,6 +52,9 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 SETTLING = 8
 """Iterations' worth of scenes that say how much."""
+
+SETTLED = 1 << 30
+"""Theirs is the number of no iteration."""
 
 FleetOf = Callable[[Generator], tuple[Places, SLO | None]]
 """Draws a fleet to train on, and what its requests are held to; None: to anything."""
@@ -99,23 +102,28 @@ def improve(taught: Taught, fleet_of: FleetOf, args: Args, pool: Executor, told:
     dice = np.random.default_rng([args.seed, begin])
 
     def rewards(minds: Sequence[Mind], iteration: int) -> Floats:
-        seeds = _seeds(args, iteration + 1, args.search.scenes)
-        return np.array(list(pool.map(partial(scene_rewards, fleet_of, args, minds), seeds)))
+        return np.array(list(_rewards(fleet_of, args, pool, minds, _seeds(args, iteration + 1, args.search.scenes))))
 
     return taught._replace(place=search(taught.space, rewards, args.search, dice, told, taught.place))
 
 
-def settle(taught: Taught, fleet_of: FleetOf, args: Args, pool: Executor) -> tuple[Taught, float]:
+def settle(taught: Taught, fleet_of: FleetOf, args: Args, pool: Executor, told: Callable[[], None]) -> tuple[Taught, float]:
     """Keep the least share of the layer that is within one standard error of the best one, over fresh scenes (the one-SE rule, Breiman et
-    al. 1984): what helps no more where it was trained helps less elsewhere. With that share."""
+    al. 1984): what helps no more where it was trained helps less elsewhere. With that share. `told` hears of each of `settling(args)`."""
     assert taught.place is not None
     layer = np.arange(len(taught.place.mean)) < taught.space.basis.shape[1]
     kept = [taught.place.mean * np.where(layer, share, 1.0) for share in SHARES]
-    seeds = _seeds(args, SETTLED, SETTLING * args.search.scenes)
-    minds = [taught.space.mind_at(mean) for mean in kept]
-    found = np.array(list(pool.map(partial(scene_rewards, fleet_of, args, minds), seeds)))
-    i = least_of(changes(found))
+    minds, found = [taught.space.mind_at(mean) for mean in kept], list[Floats]()
+    for rewards in _rewards(fleet_of, args, pool, minds, _seeds(args, SETTLED, settling(args))):
+        found.append(rewards)
+        told()
+    i = least_of(changes(np.array(found)))
     return taught._replace(place=taught.place._replace(mean=kept[i])), SHARES[i]
+
+
+def settling(args: Args) -> int:
+    """Scenes that say how much of the layer is kept."""
+    return SETTLING * args.search.scenes
 
 
 def least_of(gains: Floats) -> int:
@@ -125,6 +133,10 @@ def least_of(gains: Floats) -> int:
     behind = gains[:, [int(gains.mean(axis=0).argmax())]] - gains
     error = behind.std(axis=0) / np.sqrt(len(gains))
     return int(np.argmax(behind.mean(axis=0) <= error))
+
+
+def _rewards(fleet_of: FleetOf, args: Args, pool: Executor, minds: Sequence[Mind], seeds: Iterable[int]) -> Iterator[Floats]:
+    return pool.map(partial(scene_rewards, fleet_of, args, minds), seeds)
 
 
 def scene_rewards(fleet_of: FleetOf, args: Args, minds: Sequence[Mind], seed: int) -> Floats:
@@ -139,10 +151,6 @@ def scene_rewards(fleet_of: FleetOf, args: Args, minds: Sequence[Mind], seed: in
     for i, mind in enumerate(minds):
         found[i] = float(np.sum(played(here._replace(mind=mind), places).reward)) / weight
     return found
-
-
-SETTLED = 1 << 30
-"""The number of no iteration."""
 
 
 def _seeds(args: Args, iteration: int, n: int) -> Iterable[int]:

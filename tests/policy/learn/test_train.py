@@ -85,7 +85,7 @@ def test_no_more_is_kept_of_the_layer_than_is_surely_of_use(taught):
     size = taught.space.basis.shape[1] + N_PRIOR
     mean = np.concatenate((np.full(size - N_PRIOR, 1e-9), np.full(N_PRIOR, 0.1)))
     with ThreadPoolExecutor(1) as pool:
-        kept, share = train.settle(taught._replace(place=Place(1, mean, mean, mean)), fleet_of, SMALL, pool)
+        kept, share = train.settle(taught._replace(place=Place(1, mean, mean, mean)), fleet_of, SMALL, pool, lambda: None)
     assert share == 0.0
     assert kept.place is not None
     np.testing.assert_array_equal(kept.place.mean, np.concatenate((np.zeros(size - N_PRIOR), np.full(N_PRIOR, 0.1))))
