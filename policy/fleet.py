@@ -39,6 +39,9 @@ __all__ = ["CircuitRules", "CircuitState", "Fleet", "Ticket"]
 RATE_S = 2.0
 """Over about so long the rate of arrivals is smoothed: a burst has its price while it lasts (docs/decisions/0027)."""
 
+SILENT_S = 60.0
+"""A prompt of which nobody hears is taken as read after so long, whatever was predicted; who waits for it has been answered or has gone."""
+
 RECENT = 64
 """Recent asks that prices are made of."""
 
@@ -223,7 +226,7 @@ class Fleet:
             ticket.predicted = features[row + TTFT], features[row + TPOT]
             ticket.engine = self._order[b].profile.engine
         if silent:
-            heappush(self._silent, (now + ticket.predicted[0], next(self._number), ticket))
+            heappush(self._silent, (now + min(ticket.predicted[0], SILENT_S), next(self._number), ticket))
         bk.add(*self._books(name), 1.0, ticket.prefill, ticket.decode, ticket.kv, ticket.haste, ticket.worth)
         return ticket
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from bestserve.policy.books import rate_after
+from bestserve.policy.books import Look, rate_after
 from bestserve.policy.decide import actions_of
 from bestserve.policy.encode import ENCODER, N_FEATURES, TOKENS, observe, seen_of
 from bestserve.policy.facts import SLO, Ask, Columns, Constants, Decision, Ending, FleetView, Floats, Length, Outcome, knowledge_of
@@ -26,24 +26,6 @@ from .bound import bind
 from .compiled import compiled
 from .run import AFTER_S
 
-LOOK = (
-    "usable",
-    "held",
-    "in_flight",
-    "prefill_tokens",
-    "decode_tokens",
-    "kv_tokens",
-    "haste",
-    "worth",
-    "writing",
-    "written",
-    "writing_s",
-    "places",
-    "report_age_s",
-    "pace_first",
-    "pace_each",
-)
-
 
 class Recorded(NamedTuple):
     """A scene that was played, with all that its decisions saw."""
@@ -51,7 +33,7 @@ class Recorded(NamedTuple):
     places: Places
     scene: Scene
     results: Results
-    seen: dict[str, Floats]  # LOOK and "price", (N, B); "cached" (N, B); "rate" (N,); "p" (N, A)
+    seen: dict[str, Floats]  # Look and "price", (N, B); "cached" (N, B); "rate" (N,); "p" (N, A)
 
 
 def recorded(places: Places, trace: Trace, mind: Mind, *, seed: int = 0, setting: Setting | None = None) -> Recorded:
@@ -60,12 +42,12 @@ def recorded(places: Places, trace: Trace, mind: Mind, *, seed: int = 0, setting
     n, n_backends = len(trace.at), len(places.backends)
     results, world, scratch = results_of(n), world_of(scene, places), scratch_of(places)
     bound = [bind(part) for part in (world, scene, results, scratch)]
-    seen: dict[str, Floats] = {name: np.zeros((n, n_backends)) for name in (*LOOK, "price", "cached")}
+    seen: dict[str, Floats] = {name: np.zeros((n, n_backends)) for name in (*Look._fields, "price", "cached")}
     seen |= {"rate": np.zeros(n), "p": np.zeros((n, len(scratch.p)))}
     run = compiled(play)
     for i in range(n):
         run(*bound, i + 1)
-        for name in LOOK:
+        for name in Look._fields:
             seen[name][i] = getattr(scratch.look, name)
         seen["price"][i], seen["cached"][i], seen["p"][i] = world.price, scratch.cached, scratch.p
         seen["rate"][i] = rate_after(world.clock[RATE], world.clock[RATE_AT], float(trace.at[i]), RATE_S)
@@ -135,7 +117,7 @@ def _bound(deadline: float) -> float | None:
 
 
 def _view(of: Recorded, constants: Constants, i: int) -> FleetView:
-    columns = {name: of.seen[name][i].tolist() for name in (*LOOK, "price")}
+    columns = {name: of.seen[name][i].tolist() for name in (*Look._fields, "price")}
     for name in ("usable", "held"):
         columns[name] = [bool(value) for value in columns[name]]
     whole = Columns(now=float(of.scene.trace.at[i]), arrival_rate=float(of.seen["rate"][i]), **columns)

@@ -60,6 +60,15 @@ def test_a_prompt_of_which_nobody_hears_is_taken_as_read_when_it_should_have_bee
     assert np.abs(fleet.books()).max() < 1e-9
 
 
+def test_nobody_hears_of_a_prompt_for_longer_than_a_minute():
+    """However late its first token was predicted, it is taken as read by then: what has ended is not held on to for hours."""
+    fleet = Fleet([backend("a", prefill_tokens_per_s=0.01)])
+    ticket = fleet.begin(decision(fleet, "a", allowed=frozenset({"a"})), 0.0, silent=True)
+    assert ticket.predicted[0] > 1000
+    assert fleet.view(59.0).columns.prefill_tokens == [300.0]
+    assert fleet.view(61.0).columns.prefill_tokens == [0.0]
+
+
 def test_what_is_being_written_is_known_by_its_tokens_and_its_time():
     """From the first token on: how many there are, what they have come to, and the seconds since; a request of two choices counts once."""
     fleet = Fleet(LADDER)
