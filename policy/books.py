@@ -52,6 +52,7 @@ class Reports(NamedTuple):
     at: Cells  # when; -inf before the first report
     running: Cells
     waiting: Cells
+    stood: Cells  # the queue that was there at this report and at the one before
     requests: Cells  # beyond what is ours, at the report
     decode: Cells
     kv: Cells
@@ -59,7 +60,7 @@ class Reports(NamedTuple):
     @classmethod
     def of(cls, n_backends: int) -> "Reports":
         """Nothing said."""
-        return cls([-math.inf] * n_backends, *([0.0] * n_backends for _ in range(5)))
+        return cls([-math.inf] * n_backends, *([0.0] * n_backends for _ in range(6)))
 
 
 class Paces(NamedTuple):
@@ -99,6 +100,7 @@ def hear(reports: Reports, books: Open, b: int, running: float, waiting: float, 
     """Take a report of backend b beside the open work that is ours."""
     ours = books.requests[b]
     foreign = max(0.0, running + waiting - ours)
+    reports.stood[b] = min(reports.waiting[b], waiting)
     reports.at[b], reports.running[b], reports.waiting[b] = now, running, waiting
     reports.requests[b] = foreign
     reports.decode[b] = foreign * (books.decode[b] / ours) if ours > 0.0 else 0.0
@@ -112,9 +114,12 @@ def foreign_share(reports: Reports, b: int, now: float) -> float:
 
 
 @numeric
-def places_at(reports: Reports, b: int, now: float, limit: float) -> float:
-    """Requests that backend b decodes together: its limit, or fewer where it has lately reported a queue behind fewer."""
-    if reports.waiting[b] > 0.0 and now - reports.at[b] < FADE_S:
+def places_at(reports: Reports, b: int, now: float, limit: float, writing: float) -> float:
+    """Requests that backend b decodes together, of which `writing` do so now: its limit, or fewer where a queue lately stood behind fewer.
+
+    A clump of prompts waits to be read, and not for places: it is gone at the next report, or more are writing by now than ran before it.
+    """
+    if reports.stood[b] > 0.0 and writing <= reports.running[b] and now - reports.at[b] < FADE_S:
         return min(limit, max(reports.running[b], 1.0))
     return limit
 
@@ -197,7 +202,7 @@ def look(into: Look, kept: Kept, limits: Column, most: Column, now: float) -> No
         into.haste[b], into.worth[b] = kept.open.haste[b] / ours, kept.open.worth[b] / ours
         into.writing[b], into.written[b] = kept.open.writing[b], kept.open.written[b]
         into.writing_s[b] = max(kept.open.writing[b] * now - kept.open.since[b], 0.0)
-        into.places[b] = places_at(reports, b, now, limits[b])
+        into.places[b] = places_at(reports, b, now, limits[b], kept.open.writing[b])
         into.report_age_s[b] = now - reports.at[b]
         into.usable[b] = lets_through(circuits, b, now) and into.in_flight[b] < most[b]
         into.held[b] = now < circuits.held_until[b]

@@ -144,11 +144,34 @@ def test_a_short_prompt_or_nobody_there_or_no_deadline_is_no_harm():
     assert encode(patient, writing(5, 1, 0.02).view(0.0), (Budget(None),))["harm"][0] == 0.0
 
 
-def test_a_reported_queue_tells_the_places():
-    """A backend with four running and requests waiting has four places, whatever its profile says."""
+QUEUE = Load(running=4, waiting=2, used_tokens=2000)
+"""Four are written, and two wait for something."""
+
+
+def test_a_queue_that_stands_tells_the_places():
+    """A backend with four running and requests that wait, and still do at the next report, has four places, whatever its profile says."""
     fleet = Fleet(ONE)
-    fleet.observe("small", Load(running=4, waiting=2, used_tokens=2000), 0.0)
+    fleet.observe("small", QUEUE, -0.5)
+    fleet.observe("small", QUEUE, 0.0)
     assert feature("load", fleet) == pytest.approx(6 / 4)
+
+
+def test_a_clump_of_prompts_takes_no_places_away():
+    """What waits at one report and not at the one before it may wait to be read, while places are free."""
+    fleet = Fleet(ONE)
+    fleet.observe("small", Load(running=4, waiting=0, used_tokens=2000), -0.5)
+    fleet.observe("small", QUEUE, 0.0)
+    assert feature("load", fleet) == pytest.approx(6 / ONE[0].profile.engine.max_running)
+    assert feature("ttft_s", fleet) < 0.1
+
+
+def test_more_that_are_written_than_ran_before_a_queue_refute_it():
+    """Six are being written now, so four were not all that there is room for."""
+    fleet = Fleet(ONE)
+    for at in (-0.5, 0.0):
+        fleet.observe("small", QUEUE, at)
+    fleet.siblings(Open.of(1)._replace(requests=[6.0], writing=[6.0]))
+    assert feature("load", fleet) == pytest.approx(12 / ONE[0].profile.engine.max_running)
 
 
 def _decision(fleet: Fleet):
