@@ -227,7 +227,7 @@ def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
             longer, shorter = worth[at + LONGER], worth[at + BRIEF_LENGTH]
             climb(ladder, asked, caps, longer, shorter)
         ttft, tpot, step, places = speed(asked, fleet, c, b, seen.cached[b])
-        new = asked.prompt - seen.cached[b] * (1.0 - c.cached_cost[b])
+        new = to_read(asked.prompt, seen.cached[b], c.cached_cost[b])
         reading = new / c.prefill_rate[b] * fleet.pace_first[b]
         writing = (c.step_shared[b] + c.step_per_kv[b] * asked.prompt) * asked.n * fleet.pace_each[b]
         soon = in_time(ttft, asked.ttft_s) * in_time(tpot, asked.tpot_s)
@@ -321,13 +321,19 @@ def speed(asked: Asked, fleet: Columns, c: Constants, b: int, cached: float) -> 
     places = min(fleet.places[b], c.kv_capacity[b] * present / (kv + fleet.decode_tokens[b]))
     running = min(present, places)
     step = (c.step_fixed[b] + running * c.step_per_seq[b] + min(kv, c.kv_capacity[b]) * c.step_per_kv[b]) * fleet.pace_each[b]
-    new = prompt - cached * (1.0 - c.cached_cost[b])
+    new = to_read(prompt, cached, c.cached_cost[b])
     begun = 0.5 * step if fleet.in_flight[b] > 0.0 else 0.0  # the rest of the step that is under way
     ttft = (c.overhead[b] + c.prefill_fixed[b] + (fleet.prefill_tokens[b] + new) / c.prefill_rate[b]) * fleet.pace_first[b] + begun
     if present > running:  # those ahead have to write theirs first
         ttft += (present - running) / places * (fleet.decode_tokens[b] / present) * step
     reading = min(fleet.arrival_rate * new / len(c.context) / c.prefill_rate[b], 0.5)
     return ttft, step / (1.0 - reading), step, places
+
+
+@numeric
+def to_read(prompt: float, cached: float, cached_cost: float) -> float:
+    """Tokens that reading a prompt comes to, of which so many are expected in a backend's prefix cache."""
+    return prompt - cached * (1.0 - cached_cost)
 
 
 @numeric

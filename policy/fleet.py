@@ -31,7 +31,7 @@ from . import books as bk
 from . import circuit as ct
 from .books import Kept, Open, Paces
 from .circuit import CircuitRules, CircuitState
-from .encode import N_FEATURES, QUALITY, TOKENS, TPOT, TTFT, Observation
+from .encode import N_FEATURES, QUALITY, TOKENS, TPOT, TTFT, Observation, to_read
 from .facts import KNOWN, LONGER, TASKS, Backend, Columns, Constants, Decision, Ending, FleetView, Floats, Load, Outcome, knowledge_of
 
 __all__ = ["CircuitRules", "CircuitState", "Fleet", "Ticket"]
@@ -63,7 +63,7 @@ class Ticket:
     decision: Decision
     name: str  # of the backend
     begun: float
-    prefill: float
+    prefill: float  # tokens still to be read
     decode: float
     kv: float
     predicted: tuple[float, float] = (0.0, 0.0)  # seconds to the first token, and for each after it; 0 when nothing was
@@ -217,7 +217,7 @@ class Fleet:
         name = decision.action.backend
         if name is None:
             raise ValueError("a shed request is not begun on any backend")
-        ticket = Ticket(decision, name, now, float(decision.prompt_tokens), decision.expected_tokens, float(decision.prompt_tokens))
+        ticket = Ticket(decision, name, now, _unread(decision), decision.expected_tokens, float(decision.prompt_tokens))
         b, row, features = self._column.get(name), decision.index * N_FEATURES, decision.observation.features
         ticket.haste, ticket.worth = 1.0 / features[row + TOKENS], decision.observation.weight * features[row + QUALITY]
         if b is not None:
@@ -343,6 +343,13 @@ class Fleet:
         if tokens > 1:
             each = (outcome.total_s - outcome.ttft_s) / (tokens - 1)
             bk.learn_pace(self._kept.each, b, now, each, ticket.predicted[1], ticket.paces[1])
+
+
+def _unread(decision: Decision) -> float:
+    """Prompt tokens that the chosen backend has to read, but for what it is expected to remember."""
+    seen = decision.observation.seen
+    b = decision.index // len(seen.caps.tokens)
+    return to_read(float(decision.prompt_tokens), seen.cached[b], seen.constants.cached_cost[b])
 
 
 def _carry(old: Iterable[MutableSequence[Any]], i: int, new: Iterable[MutableSequence[Any]], j: int) -> None:

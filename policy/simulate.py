@@ -23,7 +23,7 @@ from .batching import Core, Limits, advance, enter, leave, said, steps_until, ta
 from .books import Kept, add, hear, learn_pace, look, pace_of, rate_after, write
 from .circuit import HOLD_S, CircuitRules, fail, probed, succeed, try_out
 from .decide import choose
-from .encode import N_FEATURES, PAY, QUALITY, TOKENS, TOLD_SHARE, TPOT, TTFT, WORK, Asked, Caps, Seen, fill, worth_of
+from .encode import N_FEATURES, PAY, QUALITY, TOKENS, TOLD_SHARE, TPOT, TTFT, WORK, Asked, Caps, Seen, fill, to_read, worth_of
 from .facts import BRIEF, BRIEF_LENGTH, CUT, KNOWN, WHOLE, Columns, Constants, Floats, Ints, Mask
 from .fleet import RATE_S, RECENT
 from .heuristics import explore_into
@@ -365,7 +365,8 @@ def begin(world: World, scene: Scene, results: Results, scratch: Scratch, i: int
     slot = take_slot(world.core.slots, world.counter[N_FREE], i, trace.prompt[i], cached, tokens, ceiling)
     world.counter[N_FREE] -= 1
     tickets.request[slot], tickets.backend[slot], tickets.begun[slot], tickets.first[slot] = i, b, now, math.nan
-    tickets.prefill[slot], tickets.kv[slot] = float(trace.prompt[i]), float(trace.prompt[i])
+    tickets.prefill[slot] = to_read(float(trace.prompt[i]), scratch.cached[b], scene.constants.cached_cost[b])
+    tickets.kv[slot] = float(trace.prompt[i])
     tickets.decode[slot], tickets.reported[slot] = scratch.x[row + TOKENS], 0
     tickets.haste[slot], tickets.worth[slot] = 1.0 / scratch.x[row + TOKENS], trace.weight[i] * scratch.x[row + QUALITY]
     tickets.predicted_first[slot], tickets.predicted_each[slot] = scratch.x[row + TTFT], scratch.x[row + TPOT]

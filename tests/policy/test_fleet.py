@@ -1,5 +1,7 @@
 """The books of the fleet."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,6 +111,18 @@ def test_the_first_tokens_say_that_the_prompt_was_read():
     assert view.columns.prefill_tokens[0] == 0.0
     assert view.columns.decode_tokens[0] == pytest.approx(made.expected_tokens - 10)
     assert view.columns.kv_tokens[0] == 310.0
+
+
+def test_what_a_backend_remembers_of_a_prompt_is_not_waited_for():
+    """Of 300 tokens, of which 200 are expected in its prefix cache, some hundred are to be read; memory they take all the same."""
+    fleet = Fleet(LADDER)
+    made = decision(fleet, "small")
+    seen = made.observation.seen._replace(cached=[200.0, 0.0, 0.0])
+    fleet.begin(replace(made, observation=replace(made.observation, seen=seen)), 0.0)
+
+    unread = 100 + 200 * LADDER[0].profile.engine.prefill_cached_cost
+    assert fleet.view(0.0).columns.prefill_tokens == [pytest.approx(unread), 0.0, 0.0]
+    assert fleet.view(0.0).columns.kv_tokens[0] == 300.0
 
 
 def test_what_others_send_is_known_from_the_report_and_fades():
