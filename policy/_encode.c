@@ -19,7 +19,9 @@
 enum { WHOLE, CUT, BRIEF, BRIEF_CUT, BRIEF_LENGTH, LONGER, N_KNOWN };
 
 /* As in encode.py. */
-enum { ENCODER = 3, MOST_BUDGETS = 64, MOST_TASKS = 64 }; /* beyond so many it is left to plain Python */
+enum { ENCODER = 4, MOST_BUDGETS = 64, MOST_TASKS = 64 }; /* beyond so many it is left to plain Python */
+/* CLIP and PROMISE as in batching.py. */
+static const double CLIP = 4096.0, PROMISE = 0.1;
 static const double SURE_SHARE = 0.5, TOLD_SHARE = 0.7, TOLD_SIGMA = 0.75, SPREAD = 0.25, STEEP = 1.702 / 0.25, SAME = 1e-9, FAR = 1e6;
 
 typedef struct {
@@ -170,10 +172,20 @@ static Speed speed(Case *c, const Backend *to, double new) {
     double begun = fleet[FLEET_in_flight] > 0.0 ? 0.5 * step : 0.0;
     double prefill = over(&c->odd, fleet[FLEET_prefill_tokens] + new, constant[CONSTANT_prefill_rate]);
     double ttft = (constant[CONSTANT_overhead] + constant[CONSTANT_prefill_fixed] + prefill) * fleet[FLEET_pace_first] + begun;
-    if (present > running)
-        ttft += over(&c->odd, present - running, places) * over(&c->odd, fleet[FLEET_decode_tokens], present) * step;
+    if (present > fleet[FLEET_places])
+        ttft += over(&c->odd, present - fleet[FLEET_places], fleet[FLEET_places]) * over(&c->odd, fleet[FLEET_decode_tokens], present) * step;
     double reading = least(over(&c->odd, c->rate * new / (double)c->backends, constant[CONSTANT_prefill_rate]), 0.5);
     return (Speed){ttft, over(&c->odd, step, 1.0 - reading), step, places};
+}
+
+static double memory_wait(Case *c, const Backend *to, double cap, double step) {
+    const double *fleet = to->fleet, prompt = c->asked[ASKED_prompt];
+    double n = fleet[FLEET_in_flight], claim = c->asked[ASKED_n] * least(least(cap, CLIP), most(to->constant[CONSTANT_context] - prompt, 1.0));
+    double held = fleet[FLEET_kv_tokens] + PROMISE * claim * n;
+    double lacking = held + prompt + claim - to->constant[CONSTANT_kv_capacity];
+    if (n <= 0.0 || lacking <= 0.0)
+        return 0.0;
+    return least(lacking / most(held - fleet[FLEET_prefill_tokens], 1.0), 1.0) * over(&c->odd, fleet[FLEET_decode_tokens], n) * step;
 }
 
 static double harm(Case *c, const Backend *to, double new, double step) {
@@ -203,7 +215,7 @@ static void fill_backend(Case *c, const Backend *to, Py_ssize_t b, double *featu
     double reading = over(&c->odd, new, constant[CONSTANT_prefill_rate]) * fleet[FLEET_pace_first];
     double writing =
         (constant[CONSTANT_step_shared] + constant[CONSTANT_step_per_kv] * asked[ASKED_prompt]) * asked[ASKED_n] * fleet[FLEET_pace_each];
-    double soon = in_time(c, s.ttft, asked[ASKED_ttft_s]) * in_time(c, s.tpot, asked[ASKED_tpot_s]);
+    double each = in_time(c, s.tpot, asked[ASKED_tpot_s]), soon = in_time(c, s.ttft, asked[ASKED_ttft_s]) * each;
     double crowd = over(&c->odd, fleet[FLEET_in_flight], s.places), room = constant[CONSTANT_context] - SURE_SHARE * asked[ASKED_prompt];
     double late = harm(c, to, new, s.step);
     double read_usd = asked[ASKED_prompt] * constant[CONSTANT_usd_per_prompt_token], write_usd = asked[ASKED_n] * constant[CONSTANT_usd_per_token];
@@ -212,13 +224,15 @@ static void fill_backend(Case *c, const Backend *to, Py_ssize_t b, double *featu
         double work = reading + writing * r->tokens, paid = read_usd + write_usd * r->tokens;
         const double *best = to->worth + (r->told ? BRIEF : WHOLE);
         double cut = best[CUT - WHOLE];
+        double wait = memory_wait(c, to, r->cap, s.step), first = s.ttft + wait;
+        double here = wait == 0.0 ? soon : in_time(c, first, asked[ASKED_ttft_s]) * each;
         double *x = features + (b * c->budgets + k) * N_FEATURE;
-        x[FEATURE_ttft_s] = s.ttft;
+        x[FEATURE_ttft_s] = first;
         x[FEATURE_tpot_s] = s.tpot;
         x[FEATURE_tokens] = r->tokens;
-        x[FEATURE_latency_s] = s.ttft + s.tpot * (r->tokens - 1.0);
+        x[FEATURE_latency_s] = first + s.tpot * (r->tokens - 1.0);
         x[FEATURE_p_whole] = r->whole;
-        x[FEATURE_p_on_time] = c->ends ? soon * ends_in_time(c, s.ttft, s.tpot, r) : soon;
+        x[FEATURE_p_on_time] = c->ends ? here * ends_in_time(c, first, s.tpot, r) : here;
         x[FEATURE_quality] = cut + (best[0] - cut) * r->whole;
         x[FEATURE_work_s] = work;
         x[FEATURE_load] = crowd;
@@ -355,8 +369,8 @@ static PyMethodDef methods[] = {
 };
 
 static PyObject *layout(void) {
-    return Py_BuildValue("((idddddd)(iiiiii)NNNNNN)", ENCODER, SURE_SHARE, TOLD_SHARE, TOLD_SIGMA, SPREAD, SAME, FAR, WHOLE, CUT, BRIEF,
-                         BRIEF_LENGTH, LONGER, N_KNOWN, names_of(feature_names), names_of(seen_names), names_of(asked_names),
+    return Py_BuildValue("((idddddddd)(iiiiii)NNNNNN)", ENCODER, SURE_SHARE, TOLD_SHARE, TOLD_SIGMA, SPREAD, SAME, FAR, CLIP, PROMISE, WHOLE,
+                         CUT, BRIEF, BRIEF_LENGTH, LONGER, N_KNOWN, names_of(feature_names), names_of(seen_names), names_of(asked_names),
                          names_of(caps_names), names_of(fleet_names), names_of(constant_names));
 }
 

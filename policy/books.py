@@ -31,7 +31,7 @@ class Open(NamedTuple):
     """What was begun and has not ended, (B,) each."""
 
     requests: Cells
-    prefill: Cells  # prompt tokens that have not brought a first token yet
+    prefill: Cells  # prompt tokens that are still to be read
     decode: Cells  # tokens still expected
     kv: Cells  # tokens of context held
     haste: Cells  # the sum of 1 / expected tokens of an answer
@@ -100,7 +100,7 @@ def hear(reports: Reports, books: Open, b: int, running: float, waiting: float, 
     """Take a report of backend b beside the open work that is ours."""
     ours = books.requests[b]
     foreign = max(0.0, running + waiting - ours)
-    reports.stood[b] = min(reports.waiting[b], waiting)
+    reports.stood[b] = min(reports.waiting[b], waiting) if now - reports.at[b] < FADE_S else 0.0
     reports.at[b], reports.running[b], reports.waiting[b] = now, running, waiting
     reports.requests[b] = foreign
     reports.decode[b] = foreign * (books.decode[b] / ours) if ours > 0.0 else 0.0
@@ -117,7 +117,8 @@ def foreign_share(reports: Reports, b: int, now: float) -> float:
 def places_at(reports: Reports, b: int, now: float, limit: float, writing: float) -> float:
     """Requests that backend b decodes together, of which `writing` do so now: its limit, or fewer where a queue lately stood behind fewer.
 
-    A clump of prompts waits to be read, and not for places: it is gone at the next report, or more are writing by now than ran before it.
+    A clump of prompts waits to be read, and not for places: it is gone at the next report, or more are writing by now than ran before it
+    (as far as they stream: of the others nobody hears that they write).
     """
     if reports.stood[b] > 0.0 and writing <= reports.running[b] and now - reports.at[b] < FADE_S:
         return min(limit, max(reports.running[b], 1.0))

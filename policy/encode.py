@@ -2,9 +2,9 @@
 
 Facts
     A backend that batches continuously reads new prompts before it goes on writing, so a new request waits for the step that is under
-    way, for the prompts ahead of it and, where every place is taken, for a place. Reading brings the first token. Once it runs, every
-    step of the batch gives it one token; a step gets longer with the batch and with the context that it holds, and is put off by the
-    prompts that arrive meanwhile.
+    way, for the prompts ahead of it, for a place where every one is taken, and for memory for all that it may say. Reading brings the
+    first token. Once it runs, every step of the batch gives it one token; a step gets longer with the batch and with the context that it
+    holds, and is put off by the prompts that arrive meanwhile.
 
 Plan
     A row of FEATURES for each action that asks somebody, backend-major, in one flat list: every heuristic and every network reads this
@@ -27,6 +27,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from .batching import CLIP, PROMISE
 from .facts import (
     BRIEF,
     BRIEF_LENGTH,
@@ -46,7 +47,7 @@ from .facts import (
 )
 from .numeric import Cells, Column, FlagCells, Flags, numeric
 
-ENCODER = 3
+ENCODER = 4
 """Version of this file's arithmetic. A change that moves any feature raises it."""
 
 FEATURES = (
@@ -230,7 +231,8 @@ def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
         new = to_read(asked.prompt, seen.cached[b], c.cached_cost[b])
         reading = new / c.prefill_rate[b] * fleet.pace_first[b]
         writing = (c.step_shared[b] + c.step_per_kv[b] * asked.prompt) * asked.n * fleet.pace_each[b]
-        soon = in_time(ttft, asked.ttft_s) * in_time(tpot, asked.tpot_s)
+        each = in_time(tpot, asked.tpot_s)
+        soon = in_time(ttft, asked.ttft_s) * each
         crowd, price, usd_per_s = fleet.in_flight[b] / places, fleet.price[b], c.usd_per_s[b]
         harm = harm_of(asked, fleet, c, b, new, step)
         up, room = seen.able[b] and fleet.usable[b], c.context[b] - SURE_SHARE * asked.prompt
@@ -238,16 +240,19 @@ def fill(x: Cells, mask: FlagCells, seen: Seen) -> None:
         for k in range(n_budgets):
             row, rung = b * n_budgets + k, k * N_RUNG
             tokens, whole = ladder[rung + _TOKENS], ladder[rung + _WHOLE]
+            wait = memory_wait(asked, fleet, c, b, ladder[rung + _CAP], step)
+            first = ttft + wait
+            here = soon if wait == 0.0 else in_time(first, asked.ttft_s) * each
             work, paid = reading + writing * tokens, read_usd + write_usd * tokens
             best = at + (BRIEF if told[k] else WHOLE)
             cut = worth[best + CUT - WHOLE]
             x[row * N_FEATURES : (row + 1) * N_FEATURES] = (  # in the order of FEATURES
-                ttft,
+                first,
                 tpot,
                 tokens,
-                ttft + tpot * (tokens - 1.0),
+                first + tpot * (tokens - 1.0),
                 whole,
-                soon * ends_in_time(asked.e2e_s, ttft, tpot, ladder, rung) if ends else soon,
+                here * ends_in_time(asked.e2e_s, first, tpot, ladder, rung) if ends else here,
                 cut + (worth[best] - cut) * whole,
                 work,
                 crowd,
@@ -314,8 +319,8 @@ def capped(mu: float, sigma: float, cap: float) -> tuple[float, float]:
 
 @numeric
 def speed(asked: Asked, fleet: Columns, c: Constants, b: int, cached: float) -> tuple[float, float, float, float]:
-    """If the request were given to backend b now: predicted seconds to first token, and per token after it; of a step by itself; and the
-    places that it would compete for: by the backend's limit, by its report, and by its memory when every request there is done."""
+    """If the request were given to backend b now: seconds to first token, but for `memory_wait`, and per token after it; of a step
+    by itself; and the places that it would compete for: by limit, by report, and by memory when every request there is done."""
     present, prompt = fleet.in_flight[b] + asked.n, asked.prompt
     kv = fleet.kv_tokens[b] + prompt
     places = min(fleet.places[b], c.kv_capacity[b] * present / (kv + fleet.decode_tokens[b]))
@@ -324,10 +329,25 @@ def speed(asked: Asked, fleet: Columns, c: Constants, b: int, cached: float) -> 
     new = to_read(prompt, cached, c.cached_cost[b])
     begun = 0.5 * step if fleet.in_flight[b] > 0.0 else 0.0  # the rest of the step that is under way
     ttft = (c.overhead[b] + c.prefill_fixed[b] + (fleet.prefill_tokens[b] + new) / c.prefill_rate[b]) * fleet.pace_first[b] + begun
-    if present > running:  # those ahead have to write theirs first
-        ttft += (present - running) / places * (fleet.decode_tokens[b] / present) * step
+    if present > fleet.places[b]:  # those ahead have to write theirs first
+        ttft += (present - fleet.places[b]) / fleet.places[b] * (fleet.decode_tokens[b] / present) * step
     reading = min(fleet.arrival_rate * new / len(c.context) / c.prefill_rate[b], 0.5)
     return ttft, step / (1.0 - reading), step, places
+
+
+@numeric
+def memory_wait(asked: Asked, fleet: Columns, c: Constants, b: int, cap: float, step: float) -> float:
+    """Seconds until backend b has memory for the prompt and for all that the answers may come to, up to CLIP tokens each (`engine`).
+
+    A share of PROMISE of that stays set aside for each who runs: taken for all as if they had claimed as much as this one, so that a claim
+    also costs what it will cost others. What those who run hold comes free as they end: evenly, until all have written what is expected.
+    """
+    n, claim = fleet.in_flight[b], asked.n * min(min(cap, CLIP), max(c.context[b] - asked.prompt, 1.0))
+    held = fleet.kv_tokens[b] + PROMISE * claim * n
+    lacking = held + asked.prompt + claim - c.kv_capacity[b]
+    if n <= 0.0 or lacking <= 0.0:
+        return 0.0
+    return min(lacking / max(held - fleet.prefill_tokens[b], 1.0), 1.0) * (fleet.decode_tokens[b] / n) * step
 
 
 @numeric
@@ -383,7 +403,7 @@ def phi(z: float) -> float:
 
 
 LAYOUT = (
-    (ENCODER, SURE_SHARE, TOLD_SHARE, TOLD_SIGMA, _SPREAD, _SAME, _FAR),
+    (ENCODER, SURE_SHARE, TOLD_SHARE, TOLD_SIGMA, _SPREAD, _SAME, _FAR, CLIP, PROMISE),
     (WHOLE, CUT, BRIEF, BRIEF_LENGTH, LONGER, KNOWN),
     *(FEATURES, Seen._fields, Asked._fields, Caps._fields, Columns._fields, Constants._fields),
 )

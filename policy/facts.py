@@ -235,7 +235,7 @@ class Columns(NamedTuple):
     usable: Flags  # health and circuit let a request through
     held: Flags  # its queue was full a moment ago: asked only when nobody else can
     in_flight: Column  # requests: ours, and what the backend has beyond ours
-    prefill_tokens: Column  # prompt tokens begun that have not brought a first token yet
+    prefill_tokens: Column  # prompt tokens begun that are still to be read: without what the backend is expected to remember
     decode_tokens: Column  # tokens still expected from requests in flight
     kv_tokens: Column  # tokens of context that requests in flight hold
     haste: Column  # of those that are ours, the mean of 1 / expected tokens of an answer; 0 where there are none
@@ -243,7 +243,7 @@ class Columns(NamedTuple):
     writing: Column  # those of ours that have their first token
     written: Column  # tokens that those have, of one choice each
     writing_s: Column  # seconds since their first tokens, summed
-    places: Column  # requests that can be decoded together now: its limit, or fewer where it reports a queue behind fewer
+    places: Column  # requests that can be decoded together now: its limit, or fewer where a queue stood behind fewer (`books.places_at`)
     report_age_s: Column  # since the backend last said how it is; inf when it never did
     price: Column  # reward per backend-second, from `price`
     pace_first: Column  # how many times as long as predicted the first token has taken lately; 1 where nothing is known

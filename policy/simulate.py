@@ -207,10 +207,11 @@ def meet(world: World, scene: Scene, results: Results, scratch: Scratch, i: int)
             turn_away(world, scene, results, i)
             return
         b = action // len(scene.caps.tokens)
-        if takes(world, scene, b, now):
-            begin(world, scene, results, scratch, i, action, now)
-            return
-        refuse(world, scene, b, now)
+        if holds(scene, b, i):
+            if takes(world, scene, b, now):
+                begin(world, scene, results, scratch, i, action, now)
+                return
+            refuse(world, scene, b, now)
         scratch.able[b] = False  # it has refused; somebody else is asked
 
 
@@ -329,6 +330,12 @@ def takes(world: World, scene: Scene, b: int, now: float) -> bool:
 
 
 @numeric
+def holds(scene: Scene, b: int, i: int) -> bool:
+    """Whether a backend's memory can hold request i and a word of an answer. To say no is no failure."""
+    return bool(scene.trace.prompt[i] + 1 < scene.limits.kv_tokens[b])
+
+
+@numeric
 def refuse(world: World, scene: Scene, b: int, now: float) -> None:
     """A backend that is gone fails; one that is full only holds back."""
     circuits = world.kept.circuits
@@ -358,9 +365,10 @@ def begin(world: World, scene: Scene, results: Results, scratch: Scratch, i: int
     b, k = action // n_budgets, action % n_budgets
     row = action * N_FEATURES
     free = answer_of(scene, b, k, i)
-    cap = min(scene.caps.tokens[k], trace.ceiling[i])
+    end = end_of(scene, b, k, i)
+    cap = min(end, trace.ceiling[i])
     tokens = max(math.floor(min(free, cap)), 1)
-    ceiling = math.floor(cap) if cap < math.inf else tokens
+    ceiling = math.floor(min(cap, max(scene.constants.context[b] - trace.prompt[i], 1.0)))  # without a cap, all the room that there is
     cached = min(cached_at(world, scene, b, i), trace.prompt[i] - 1)
     slot = take_slot(world.core.slots, world.counter[N_FREE], i, trace.prompt[i], cached, tokens, ceiling)
     world.counter[N_FREE] -= 1
@@ -372,7 +380,7 @@ def begin(world: World, scene: Scene, results: Results, scratch: Scratch, i: int
     tickets.predicted_first[slot], tickets.predicted_each[slot] = scratch.x[row + TTFT], scratch.x[row + TPOT]
     tickets.pace_first[slot], tickets.pace_each[slot] = pace_of(kept.first, b, now), pace_of(kept.each, b, now)
     tickets.trial[slot] = try_out(kept.circuits, scene.rules, b, now)
-    tickets.cut[slot] = free > scene.caps.tokens[k] and scene.caps.tokens[k] < trace.ceiling[i]
+    tickets.cut[slot] = free > end and end < trace.ceiling[i]
     tickets.told[slot] = scene.caps.told[k]
     results.predicted_ttft[i], results.predicted_tpot[i] = scratch.x[row + TTFT], scratch.x[row + TPOT]
     results.ending[i] = OPEN
@@ -380,6 +388,12 @@ def begin(world: World, scene: Scene, results: Results, scratch: Scratch, i: int
     enter(world.core, b, slot)
     if world.busy_until[b] == math.inf:
         start(world, scene, b, now, now)
+
+
+@numeric
+def end_of(scene: Scene, b: int, k: int, i: int) -> float:
+    """Tokens at which a budget, or else the backend's memory, ends an answer to request i."""
+    return float(min(scene.caps.tokens[k], max(scene.limits.kv_tokens[b] - scene.trace.prompt[i] - 1.0, 1.0)))
 
 
 @numeric

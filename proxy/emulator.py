@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from bestserve.policy import engine
-from bestserve.profiles.schema import Profile
+from bestserve.profiles.schema import Engine, Profile
 
 from . import emulator_ask, emulator_status
 from .emulator_ask import QUEUE_FULL, QUEUE_FULL_EVENT, Fault, Wanted, fault
@@ -198,6 +198,11 @@ async def _client_left(_: Request, __: Exception) -> Response:
     return _reply(b"", status=400)
 
 
+def _room(limits: Engine, wanted: Wanted) -> int:
+    """Tokens that an answer may come to where the client says nothing."""
+    return max(min(limits.context, limits.kv_tokens) - wanted.prompt_tokens, 1)
+
+
 async def _answer(
     request: Request,
     read: Callable[[bytes], Wanted],
@@ -207,7 +212,7 @@ async def _answer(
     answers = emulator_ask.answers(wanted, here.profile.engine, here.seed)
     rid = wanted.rid or uuid4().hex
     said = tuple(len(answer.pieces) for answer in answers)
-    ceiling = here.profile.engine.context if wanted.max_tokens is None else wanted.max_tokens
+    ceiling = _room(here.profile.engine, wanted) if wanted.max_tokens is None else wanted.max_tokens
     await here.arrive()
     job = engine.Job(rid, wanted.prompt_tokens, said, ceiling, here.cached(wanted))
     return Answering(here, wanted, job, write(wanted, answers, rid, int(here.wall())))

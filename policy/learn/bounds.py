@@ -121,8 +121,9 @@ def _answers(scene: Scene, b: int, k: int) -> tuple[Floats, Floats]:
     if told:
         free = free * truth.knowledge[b * KNOWN + BRIEF_LENGTH, trace.task]
         free = np.minimum(free, max(TOLD_SHARE * cap, 1.0)) if np.isfinite(cap) else free
-    tokens: Floats = np.maximum(np.floor(np.minimum(free, np.minimum(cap, trace.ceiling))), 1.0)
-    cut = (free > cap) & (cap < trace.ceiling)
+    end = np.minimum(cap, np.maximum(scene.limits.kv_tokens[b] - trace.prompt - 1.0, 1.0))
+    tokens: Floats = np.maximum(np.floor(np.minimum(free, np.minimum(end, trace.ceiling))), 1.0)
+    cut = (free > end) & (end < trace.ceiling)
     row = b * KNOWN + (BRIEF if told else WHOLE) + np.where(cut, CUT - WHOLE, 0)
     paid = trace.prompt * truth.usd_per_prompt_token[b] + tokens * truth.usd_per_token[b]
     value: Floats = trace.weight * truth.knowledge[row, trace.task] - scene.setting.usd_weight * paid

@@ -20,7 +20,7 @@ from bestserve.policy.heuristics import explored
 from bestserve.policy.policies import Mind
 from bestserve.policy.record import Record
 from bestserve.policy.scene import Places, results_of, scene_of, scratch_of, world_of
-from bestserve.policy.simulate import BROKE, DONE, RATE, RATE_AT, SHED, Results, Scene, Setting, Trace, answer_of, finish, play
+from bestserve.policy.simulate import BROKE, DONE, RATE, RATE_AT, SHED, Results, Scene, Setting, Trace, answer_of, end_of, finish, play
 
 from .bound import bind
 from .compiled import compiled
@@ -133,7 +133,7 @@ def _outcome(of: Recorded, i: int, index: int) -> Outcome:
         broke = ending == BROKE
         waited = float(results.total_s[i]) if broke else AFTER_S
         return Outcome(Ending.BROKE if broke else Ending.ABANDONED, 200, None, waited, None, None, None, None, cut=False)
-    cap, ceiling = budgets[k].tokens or math.inf, float(trace.ceiling[i])
+    end, ceiling = end_of(of.scene, b, k, i), float(trace.ceiling[i])
     free = answer_of(of.scene, b, k, i)
     return Outcome(
         ending=Ending.DONE,
@@ -143,8 +143,8 @@ def _outcome(of: Recorded, i: int, index: int) -> Outcome:
         prompt_tokens=int(trace.prompt[i]),
         completion_tokens=int(results.tokens[i]),
         cached_tokens=int(of.seen["cached"][i, b]),
-        finish_reason="length" if free > min(cap, ceiling) else "stop",
-        cut=bool(free > cap and cap < ceiling),
+        finish_reason="length" if free > min(end, ceiling) else "stop",
+        cut=bool(free > end and end < ceiling),
     )
 
 

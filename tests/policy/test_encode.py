@@ -102,6 +102,28 @@ def test_memory_limits_places_as_well():
     assert feature("load", fleet) > 1
 
 
+def test_what_may_be_said_claims_memory_before_it_is_said():
+    """Where ten hold 4,000 of 6,000 tokens, one that may say 64 comes in at once, and one that may say anything waits for thousands."""
+    full = Fleet((backend("small", kv_tokens=6000),))
+    full.siblings(Open.of(1)._replace(requests=[10.0], decode=[1000.0], kv=[4000.0]))
+    free, capped = (feature("ttft_s", full, (Budget(cap),)) for cap in (None, 64))
+    assert capped == pytest.approx(feature("ttft_s"), rel=0.5)
+    assert free - capped == pytest.approx((4000 + 410 * 10 + 300 + 4096 - 6000) / (4000 + 410 * 10) * 100 * 0.004765, rel=0.01)
+
+
+@pytest.mark.parametrize("unread", [0.0, 5000.0])
+@pytest.mark.parametrize("foreign", [0.0, 20.0])
+def test_who_may_say_less_waits_no_longer(unread, foreign):
+    """Also where all that is there is still to be read, or is of others and fades; and nobody waits for more than all there to end."""
+    full = Fleet((backend("small", kv_tokens=6000),))
+    full.siblings(Open.of(1)._replace(requests=[2.0], decode=[200.0], kv=[5000.0], prefill=[unread]))
+    full.observe("small", Load(running=int(2 + foreign), waiting=0, used_tokens=5900), -foreign)
+    waits = [feature("ttft_s", full, (Budget(cap),), prompt_tokens=2500) for cap in (None, 1024, 384, 64, 1)]
+    idle = feature("ttft_s", prompt_tokens=2500) + unread / 50_000
+    assert waits == sorted(waits, reverse=True)
+    assert waits[-1] - idle < 100 * 0.01
+
+
 def writing(answers: float, tokens: float, seconds: float, haste: float = 1 / 20) -> Fleet:
     """A slow backend at which so many answers are being written, which have had so many tokens in so many seconds."""
     fleet = Fleet([backend("a", prefill_tokens_per_s=10_000.0, prefill_fixed_s=0.0, step_fixed_s=0.02)])

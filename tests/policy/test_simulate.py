@@ -10,7 +10,7 @@ from bestserve.policy.facts import SLO, Budget
 from bestserve.policy.scene import Places, Trouble, mind_of, results_of, scene_of, scratch_of, world_of
 from bestserve.policy.simulate import BROKE, DONE, SHED, Results, Setting, World, finish, play
 from bestserve.policy.workload import Demand, draw_trace, poisson
-from tests.policy.facts_by_hand import BUDGETS, LADDER
+from tests.policy.facts_by_hand import BUDGETS, LADDER, backend
 
 PLACES = Places(LADDER, BUDGETS)
 
@@ -61,6 +61,23 @@ def test_an_idle_fleet_answers_as_its_profile_says():
     assert done.all()
     assert results.on_time.all()
     assert np.median(results.ttft_s / results.predicted_ttft) == pytest.approx(1.0, abs=0.02)
+
+
+def test_without_a_cap_an_answer_claims_all_the_room_that_there_is():
+    """As a real engine counts when it lets a request in (see test_engine): where memory is scarce, those that are capped wait less."""
+    scarce = Places((backend("small", kv_tokens=9000),), (Budget(), Budget(256)))
+    free, capped = (run(f"static:small{cap}", rate=8.0, seconds=20.0, places=scarce)[0] for cap in ("", "@256"))
+    assert np.median(free.ttft_s) > 10 * np.median(capped.ttft_s)
+    assert np.median(free.ttft_s / free.predicted_ttft) == pytest.approx(1.0, rel=0.3)
+
+
+def test_what_memory_cannot_hold_is_refused_and_no_failure():
+    """Prompts and answers of thousands of tokens at a memory of two thousand: the long prompts are turned away, the others end."""
+    tiny = Places((backend("small", kv_tokens=2000),), BUDGETS)
+    results, world = run("static:small", rate=8.0, seconds=20.0, places=tiny)
+    assert set(np.unique(results.ending)) == {SHED, DONE}
+    assert world.kept.circuits.failures[0] == 0
+    assert np.abs(np.array(world.kept.open)).max() < 1e-6
 
 
 def test_a_crowd_waits():
