@@ -33,7 +33,7 @@ class Recorded(NamedTuple):
     places: Places
     scene: Scene
     results: Results
-    seen: dict[str, Floats]  # Look and "price", (N, B); "cached" (N, B); "rate" (N,); "p" (N, A)
+    seen: dict[str, Floats]  # Look, "price", "cached" and "able" (has not refused), (N, B) each; "rate" (N,); "p" (N, A)
 
 
 def recorded(places: Places, trace: Trace, mind: Mind, *, seed: int = 0, setting: Setting | None = None) -> Recorded:
@@ -42,7 +42,7 @@ def recorded(places: Places, trace: Trace, mind: Mind, *, seed: int = 0, setting
     n, n_backends = len(trace.at), len(places.backends)
     results, world, scratch = results_of(n), world_of(scene, places), scratch_of(places)
     bound = [bind(part) for part in (world, scene, results, scratch)]
-    seen: dict[str, Floats] = {name: np.zeros((n, n_backends)) for name in (*Look._fields, "price", "cached")}
+    seen: dict[str, Floats] = {name: np.zeros((n, n_backends)) for name in (*Look._fields, "price", "cached", "able")}
     seen |= {"rate": np.zeros(n), "p": np.zeros((n, len(scratch.p)))}
     run = compiled(play)
     for i in range(n):
@@ -50,6 +50,7 @@ def recorded(places: Places, trace: Trace, mind: Mind, *, seed: int = 0, setting
         for name in Look._fields:
             seen[name][i] = getattr(scratch.look, name)
         seen["price"][i], seen["cached"][i], seen["p"][i] = world.price, scratch.cached, scratch.p
+        seen["able"][i] = scratch.able
         seen["rate"][i] = rate_after(world.clock[RATE], world.clock[RATE_AT], float(trace.at[i]), RATE_S)
     compiled(finish)(*bound[:3], (float(trace.at[-1]) if n else 0.0) + AFTER_S)
     return Recorded(places, scene, results, seen)
@@ -120,6 +121,7 @@ def _view(of: Recorded, constants: Constants, i: int) -> FleetView:
     columns = {name: of.seen[name][i].tolist() for name in (*Look._fields, "price")}
     for name in ("usable", "held"):
         columns[name] = [bool(value) for value in columns[name]]
+    columns["usable"] = [up and bool(able) for up, able in zip(columns["usable"], of.seen["able"][i], strict=True)]  # as `without`
     whole = Columns(now=float(of.scene.trace.at[i]), arrival_rate=float(of.seen["rate"][i]), **columns)
     return FleetView(of.places.backends, constants, whole, knowledge_of(of.places.backends))
 
